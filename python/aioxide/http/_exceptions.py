@@ -1,0 +1,233 @@
+"""Every exception of the HTTP client, with httpx's names and httpx's tree.
+
+```
+HTTPError
+├── RequestError
+│   ├── TransportError
+│   │   ├── TimeoutException: ConnectTimeout, ReadTimeout, WriteTimeout, PoolTimeout
+│   │   ├── NetworkError: ConnectError, ReadError, WriteError, CloseError
+│   │   ├── ProtocolError: LocalProtocolError, RemoteProtocolError
+│   │   ├── ProxyError
+│   │   └── UnsupportedProtocol
+│   ├── DecodingError
+│   └── TooManyRedirects
+└── HTTPStatusError
+InvalidURL
+CookieConflict
+StreamError: StreamConsumed, StreamClosed, ResponseNotRead, RequestNotRead
+```
+
+The native core raises these same classes, made from the message alone; the client adds the request. This module imports
+nothing of the package, so that the native core can import it from any state of start-up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._request import Request
+    from ._response import Response
+
+__all__ = [
+    "CloseError",
+    "ConnectError",
+    "ConnectTimeout",
+    "CookieConflict",
+    "DecodingError",
+    "HTTPError",
+    "HTTPStatusError",
+    "InvalidURL",
+    "LocalProtocolError",
+    "NetworkError",
+    "PoolTimeout",
+    "ProtocolError",
+    "ProxyError",
+    "ReadError",
+    "ReadTimeout",
+    "RemoteProtocolError",
+    "RequestError",
+    "RequestNotRead",
+    "ResponseNotRead",
+    "StreamClosed",
+    "StreamConsumed",
+    "StreamError",
+    "TimeoutException",
+    "TooManyRedirects",
+    "TransportError",
+    "UnsupportedProtocol",
+    "WriteError",
+    "WriteTimeout",
+]
+
+
+class HTTPError(Exception):
+    """Whatever can go wrong with one request: no answer came, or the answer says that it failed.
+
+    >>> from aioxide import http
+    >>> issubclass(http.ConnectTimeout, http.HTTPError)
+    True
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self._request: Request | None = None
+
+    @property
+    def request(self) -> Request:
+        """The request that failed. RuntimeError when the exception was made without one."""
+        if self._request is None:
+            raise RuntimeError("this exception was raised without a request: .request is not set")
+        return self._request
+
+    @request.setter
+    def request(self, request: Request) -> None:
+        self._request = request
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Subclasses take keyword-only arguments, which the pickle protocol of BaseException cannot pass.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(cls: type[HTTPError], args: tuple[Any, ...], state: dict[str, Any]) -> HTTPError:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(state)
+    return error
+
+
+class RequestError(HTTPError):
+    """No whole response came. The message names the host and the phase that failed."""
+
+    def __init__(self, message: str, *, request: Request | None = None) -> None:
+        super().__init__(message)
+        self._request = request
+
+
+class TransportError(RequestError):
+    """The failure lies below HTTP's meaning: the network, the protocol's bytes, a limit on time."""
+
+
+class TimeoutException(TransportError):  # noqa: N818 - httpx's name
+    """A limit on time ran out."""
+
+
+class ConnectTimeout(TimeoutException):
+    """No connection was made within ``Timeout.connect`` seconds."""
+
+
+class ReadTimeout(TimeoutException):
+    """No byte of the response came for ``Timeout.read`` seconds, or ``Timeout.total`` ran out while waiting for it."""
+
+
+class WriteTimeout(TimeoutException):
+    """The peer took no byte of the request for ``Timeout.write`` seconds."""
+
+
+class PoolTimeout(TimeoutException):
+    """No connection of the pool became free within ``Timeout.pool`` seconds."""
+
+
+class NetworkError(TransportError):
+    """The operating system reported an error of the connection."""
+
+
+class ConnectError(NetworkError):
+    """The connection could not be made: refused, unreachable, or the name is unknown."""
+
+
+class ReadError(NetworkError):
+    """Receiving failed."""
+
+
+class WriteError(NetworkError):
+    """Sending failed."""
+
+
+class CloseError(NetworkError):
+    """Closing the connection failed."""
+
+
+class ProxyError(TransportError):
+    """The proxy refused to carry the request."""
+
+
+class UnsupportedProtocol(TransportError):  # noqa: N818 - httpx's name
+    """The URL's scheme is missing, or is one that the client does not speak."""
+
+
+class ProtocolError(TransportError):
+    """A message breaks the protocol."""
+
+
+class LocalProtocolError(ProtocolError):
+    """Our request would break the protocol, for example a header value with a line break in it; it was not sent."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The server's answer is not HTTP, or ended before it was whole."""
+
+
+class DecodingError(RequestError):
+    """The response's body does not follow its own ``Content-Encoding``."""
+
+
+class TooManyRedirects(RequestError):  # noqa: N818 - httpx's name
+    """More redirects than ``max_redirects`` were answered in a row."""
+
+
+class HTTPStatusError(HTTPError):
+    """Raised by ``Response.raise_for_status()`` when the status is not one of success (2xx)."""
+
+    def __init__(self, message: str, *, request: Request, response: Response) -> None:
+        super().__init__(message)
+        self._request = request
+        self.response = response
+
+
+class InvalidURL(Exception):  # noqa: N818 - httpx's name
+    """The URL cannot be understood."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class CookieConflict(Exception):  # noqa: N818 - httpx's name
+    """A cookie was looked up by a name that several cookies of the jar have; give the domain or the path as well."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class StreamError(RuntimeError):
+    """A body was used in a way that its state forbids: a mistake in the program, not on the wire."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class StreamConsumed(StreamError):  # noqa: N818 - httpx's name
+    """The streamed body was read already; it can be read once."""
+
+    def __init__(self, message: str = "the body was streamed already, and can be streamed only once") -> None:
+        super().__init__(message)
+
+
+class StreamClosed(StreamError):  # noqa: N818 - httpx's name
+    """The response was closed before its body was read."""
+
+    def __init__(self, message: str = "the response is closed: its body can no longer be read") -> None:
+        super().__init__(message)
+
+
+class ResponseNotRead(StreamError):  # noqa: N818 - httpx's name
+    """``content`` was asked of a streamed response before ``read()`` or ``aread()``."""
+
+    def __init__(self, message: str = "the streamed response's body has not been read: call read() first") -> None:
+        super().__init__(message)
+
+
+class RequestNotRead(StreamError):  # noqa: N818 - httpx's name
+    """``content`` was asked of a streaming request before ``read()`` or ``aread()``."""
+
+    def __init__(self, message: str = "the streaming request's body has not been read: call read() first") -> None:
+        super().__init__(message)
