@@ -1,0 +1,30 @@
+"""Fixtures that every test may ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+
+@pytest.fixture(params=["asyncio", "aioxide"])
+def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes a new event loop: a test that asks for it runs on Python's own loop and on ours."""
+    if request.param == "asyncio":
+        return asyncio.new_event_loop
+    try:
+        from aioxide import new_event_loop
+    except ImportError:
+        if os.environ.get("CI"):
+            raise  # there it must have been built: skipping would hide that it was not
+        pytest.skip("aioxide's native module is not built")
+    return new_event_loop
+
+
+@pytest.fixture
+def runner(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[asyncio.Runner]:
+    """An `asyncio.Runner` on a loop of `loop_factory`, closed when the test ends."""
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        yield runner
