@@ -1,0 +1,122 @@
+# aioxide: every chore of the repository. Needs python3 (3.11 or newer), cargo and make; everything else is
+# put into a local virtual environment ($(VENV)), never into the user's own site-packages.
+#
+# Another Python:  make test PYTHON=python3.13 VENV=.venvs/3.13
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+HISTORY_ARGS ?=
+BENCH_ARGS ?=
+CONFORMANCE_ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+# A quiet pip, and one that never falls back to the user's site-packages.
+PIP := $(BIN)/python -m pip --quiet --require-virtualenv --disable-pip-version-check install
+
+RUST_SOURCES := Cargo.toml $(wildcard Cargo.lock) pyproject.toml \
+	$(shell find crates -name '*.rs' -not -path '*/tests/*' -not -path '*/examples/*' -o -name Cargo.toml -o -name '*.c')
+BENCH_SOURCES := $(shell find bench/loadgen -name '*.rs' -o -name Cargo.toml 2>/dev/null)
+PYTHON_CODE := python examples bench tests
+
+.PHONY: help
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# ---------------------------------------------------------------------------------------------- set-up
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "aioxide needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name one: make PYTHON=python3.13 ..."; exit 1; }
+	@command -v cargo > /dev/null || { echo "aioxide needs Rust's cargo on the PATH (1.85 or newer)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/build-tools: requirements/build.txt $(STAMPS)/venv
+	$(PIP) -r requirements/build.txt
+	@touch $@
+
+$(STAMPS)/test-tools: requirements/test.txt $(STAMPS)/venv
+	$(PIP) -r requirements/test.txt
+	@touch $@
+
+$(STAMPS)/check-tools: requirements/check.txt requirements/test.txt $(STAMPS)/venv
+	$(PIP) -r requirements/check.txt
+	@touch $@
+
+# The package is installed in place, so that only a change of Rust code needs another build.
+$(STAMPS)/native: $(RUST_SOURCES) $(STAMPS)/build-tools
+	env -u CONDA_PREFIX VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --profile develop
+	@touch $@
+
+.PHONY: develop
+develop: $(STAMPS)/native  ## Build the native module and install the package in place, into $(VENV)
+
+# ------------------------------------------------------------------------------------------ the main job
+
+.PHONY: history
+history: $(STAMPS)/native  ## Run every style of the history of async, and draw history.html (HISTORY_ARGS="--requests 1000")
+	$(BIN)/python -m aioxide history $(HISTORY_ARGS)
+
+# ------------------------------------------------------------------------------------------------- tests
+
+.PHONY: test test-python test-rust
+test: test-python test-rust  ## Run the tests: Python's under -X dev -W error, then the engine's own
+
+test-python: $(STAMPS)/native $(STAMPS)/test-tools
+	$(BIN)/python -X dev -W error -m pytest $(PYTEST_ARGS)
+
+test-rust:
+	cargo test --package aioxide --all-targets
+	cargo test --package aioxide --doc
+
+.PHONY: conformance
+conformance: $(STAMPS)/native  ## Run the interpreter's own test_asyncio on aioxide and on stock asyncio, and compare
+	$(BIN)/python tests/conformance/run.py $(CONFORMANCE_ARGS)
+
+# ------------------------------------------------------------------------------------------------ checks
+
+.PHONY: check check-rust check-python check-stubs check-tidy
+check: check-rust check-python check-stubs check-tidy  ## Formatting, lints, types, stubs against the binary, docs, house rules
+
+check-rust:
+	cargo fmt --all --check
+	PYO3_PYTHON=$(PYTHON) cargo clippy --workspace --all-targets -- -D warnings
+	PYO3_PYTHON=$(PYTHON) RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+check-python: $(STAMPS)/native $(STAMPS)/check-tools
+	$(BIN)/ruff check $(wildcard $(PYTHON_CODE))
+	$(BIN)/ruff format --check $(wildcard $(PYTHON_CODE))
+	$(BIN)/mypy
+
+check-stubs: $(STAMPS)/native $(STAMPS)/check-tools
+	$(BIN)/stubtest aioxide._native --mypy-config-file pyproject.toml
+
+check-tidy: $(STAMPS)/test-tools
+	$(BIN)/python -m pytest --quiet tests/tidy
+
+.PHONY: format
+format: $(STAMPS)/check-tools  ## Format Rust and Python, and apply the lints' safe fixes
+	cargo fmt --all
+	$(BIN)/ruff check --fix $(wildcard $(PYTHON_CODE))
+	$(BIN)/ruff format $(wildcard $(PYTHON_CODE))
+
+# -------------------------------------------------------------------------------------------- benchmarks
+
+.PHONY: bench
+bench:  ## Measure aioxide beside asyncio, uvloop and others, in an environment of its own (BENCH_ARGS="--only call_soon")
+	$(PYTHON) bench/setup.py -- $(BENCH_ARGS)
+
+# --------------------------------------------------------------------------------------------- tidying up
+
+.PHONY: clean
+clean:  ## Remove everything that was built or installed here
+	rm -rf $(VENV) .venvs bench/.venv target dist history.html history.json
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f python/aioxide/_native*.so
+	find $(wildcard $(PYTHON_CODE)) -name __pycache__ -prune -exec rm -rf {} +
