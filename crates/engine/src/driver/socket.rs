@@ -1,0 +1,131 @@
+//! Socket calls that never block and never raise SIGPIPE.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags, SocketType, sockopt,
+};
+
+use super::borrow;
+
+/// At most this many pieces go into one vectored write (the kernel's limit is 1024).
+pub const MAX_IO_SLICES: usize = 64;
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return other.map_err(Into::into),
+        }
+    }
+}
+
+/// Receives into `buffer`; 0 is the peer's end-of-file.
+///
+/// # Errors
+/// `WouldBlock` when nothing is there; else what the connection ended with.
+pub fn recv(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+    let fd = borrow(fd)?;
+    retry(|| rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT).map(|((filled, _rest), _length)| filled.len()))
+}
+
+/// Sends as much of `data` as fits.
+///
+/// # Errors
+/// `WouldBlock` when nothing fits; else what the connection ended with.
+pub fn send(fd: RawFd, data: &[u8]) -> io::Result<usize> {
+    let fd = borrow(fd)?;
+    retry(|| rustix::net::send(fd, data, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))
+}
+
+/// Sends as much of `slices` (at most [`MAX_IO_SLICES`]) as fits, in one call.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_vectored(fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let fd = borrow(fd)?;
+    let slices = &slices[..slices.len().min(MAX_IO_SLICES)];
+    retry(|| {
+        let mut control = SendAncillaryBuffer::default();
+        rustix::net::sendmsg(fd, slices, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+    })
+}
+
+/// Says that no more will be sent.
+///
+/// # Errors
+/// `NotConnected` when the peer is gone already.
+pub fn shutdown_write(fd: RawFd) -> io::Result<()> {
+    Ok(rustix::net::shutdown(borrow(fd)?, rustix::net::Shutdown::Write)?)
+}
+
+/// Sends small writes at once instead of waiting for more.
+///
+/// # Errors
+/// `ENOPROTOOPT`/`EOPNOTSUPP` for what is not TCP.
+pub fn set_nodelay(fd: RawFd) -> io::Result<()> {
+    Ok(sockopt::set_tcp_nodelay(borrow(fd)?, true)?)
+}
+
+/// Starts connecting a new TCP socket; readiness to write, then [`take_error`], tells how it ended.
+///
+/// # Errors
+/// What `socket(2)` or `connect(2)` say at once.
+pub fn start_connect(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&socket, &address) {
+        // After EINTR the connect goes on by itself, exactly like EINPROGRESS.
+        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes the pending error of a socket, such as the outcome of a connect.
+///
+/// # Errors
+/// The pending error, or why it could not be asked.
+pub fn take_error(socket: impl AsFd) -> io::Result<()> {
+    Ok(sockopt::socket_error(socket)??)
+}
+
+/// Opens a TCP listener that does not block.
+///
+/// # Errors
+/// `AddrInUse` and the like.
+pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, backlog)?;
+    Ok(socket)
+}
+
+/// Accepts one connection.
+///
+/// # Errors
+/// `WouldBlock` when none waits; `EMFILE` and friends when it cannot be taken.
+pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+    let (socket, peer) =
+        retry(|| rustix::net::acceptfrom_with(&listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC))?;
+    Ok((socket, peer.and_then(to_std)))
+}
+
+/// The local address of a socket.
+///
+/// # Errors
+/// What `getsockname(2)` says, or `Unsupported` for a socket that is not IP.
+pub fn local_addr(socket: impl AsFd) -> io::Result<SocketAddr> {
+    to_std(rustix::net::getsockname(socket)?).ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
+fn to_std(address: SocketAddrAny) -> Option<SocketAddr> {
+    SocketAddr::try_from(address).ok()
+}

@@ -1,0 +1,418 @@
+//! The turn: wait for the kernel, hear what is ready, run what is due.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::driver::{EventBuffer, Readiness};
+use crate::executor::{Injector, Remote};
+use crate::handle::{LoopHandle, now_ns};
+use crate::reactor::{SourceKey, TimerKey, Timers};
+use crate::timeline;
+
+/// Events taken from the kernel at once.
+const EVENT_CAPACITY: usize = 512;
+
+/// While more is ready, so many steps run before the kernel is asked again: sockets wait that long at most for
+/// callbacks that keep scheduling each other.
+const STEPS_BETWEEN_POLLS: usize = 64;
+
+/// Whoever's callbacks the loop runs beside Rust tasks: Python, or plain Rust closures ([`Callbacks`]).
+pub trait Host {
+    /// A scheduled callback.
+    type Handle;
+    /// Why a callback ends the run of the loop before its time (in Python `KeyboardInterrupt` and `SystemExit`).
+    type Error;
+
+    /// Runs one handle.
+    ///
+    /// # Errors
+    /// Ends [`EventLoop::run`]; what was ready stays ready for the next run.
+    fn call(&self, handle: Self::Handle) -> Result<(), Self::Error>;
+
+    /// Acts on a host source that is ready.
+    ///
+    /// # Errors
+    /// As [`Host::call`].
+    fn ready(&self, source: SourceKey, readiness: Readiness) -> Result<(), Self::Error>;
+
+    /// Runs `wait`, which may block; what must not be held meanwhile (a GIL) is given up around it. Called only where
+    /// blocking is expected.
+    ///
+    /// # Errors
+    /// What became known during the wait, such as a signal's `KeyboardInterrupt`.
+    fn park<R>(&self, wait: impl FnOnce() -> R) -> Result<R, Self::Error>;
+}
+
+/// An event loop for the callbacks of `H` and for Rust futures.
+///
+/// It belongs to the thread that runs it. Other threads reach it through [`EventLoop::remote`] alone.
+pub struct EventLoop<H: Host> {
+    handle: LoopHandle,
+    ready: RefCell<VecDeque<H::Handle>>,
+    timers: RefCell<Timers<H::Handle>>,
+    injector: Arc<Injector<H::Handle>>,
+    events: RefCell<EventBuffer>,
+    stopping: Cell<bool>,
+    turns: Cell<u64>,
+}
+
+/// How other threads schedule on a loop.
+pub struct RemoteScheduler<T> {
+    injector: Arc<Injector<T>>,
+    remote: Arc<Remote>,
+}
+
+impl<T> RemoteScheduler<T> {
+    /// Schedules a handle from any thread and wakes the loop.
+    pub fn call_soon(&self, handle: T) {
+        self.injector.push(handle);
+        self.remote.wake();
+    }
+}
+
+impl<T> Clone for RemoteScheduler<T> {
+    fn clone(&self) -> Self {
+        Self { injector: Arc::clone(&self.injector), remote: Arc::clone(&self.remote) }
+    }
+}
+
+impl<H: Host> EventLoop<H> {
+    /// Opens a loop.
+    ///
+    /// # Errors
+    /// `EMFILE`/`ENFILE` when no descriptor is left: a loop needs two.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            handle: LoopHandle::new()?,
+            ready: RefCell::default(),
+            timers: RefCell::default(),
+            injector: Arc::default(),
+            events: RefCell::new(EventBuffer::with_capacity(EVENT_CAPACITY)),
+            stopping: Cell::new(false),
+            turns: Cell::new(0),
+        })
+    }
+
+    /// The loop as its own futures and transports see it.
+    #[must_use]
+    pub fn handle(&self) -> &LoopHandle {
+        &self.handle
+    }
+
+    /// The loop as other threads see it.
+    #[must_use]
+    pub fn remote(&self) -> RemoteScheduler<H::Handle> {
+        RemoteScheduler { injector: Arc::clone(&self.injector), remote: Arc::clone(self.handle.remote()) }
+    }
+
+    /// Schedules a handle for the next burst. What other threads scheduled earlier comes first.
+    pub fn call_soon(&self, handle: H::Handle) {
+        if !self.injector.is_empty() {
+            self.take_injected();
+        }
+        self.ready.borrow_mut().push_back(handle);
+    }
+
+    /// Schedules a handle for when [`now_ns`] reaches `deadline`.
+    pub fn call_at(&self, deadline: u64, handle: H::Handle) -> TimerKey {
+        self.timers.borrow_mut().insert(deadline, handle)
+    }
+
+    /// Takes a timer back; `None` when it fired already.
+    pub fn cancel_timer(&self, key: TimerKey) -> Option<H::Handle> {
+        self.timers.borrow_mut().cancel(key)
+    }
+
+    /// Ends the run after the current burst, or after one burst if the loop is not running.
+    pub fn stop(&self) {
+        self.stopping.set(true);
+    }
+
+    /// The number of handles that are ready.
+    #[must_use]
+    pub fn ready_len(&self) -> usize {
+        self.ready.borrow().len()
+    }
+
+    /// The number of pending timers.
+    #[must_use]
+    pub fn timer_len(&self) -> usize {
+        self.timers.borrow().len()
+    }
+
+    /// The number of bursts so far.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.turns.get()
+    }
+
+    /// Shows every handle that waits to run, for a host that must find what it owns (Python's cycle collector).
+    /// `false` when the loop is amid a change and nothing was shown.
+    pub fn visit_handles(&self, mut visit: impl FnMut(&H::Handle)) -> bool {
+        let (Ok(ready), Ok(timers)) = (self.ready.try_borrow(), self.timers.try_borrow()) else { return false };
+        ready.iter().for_each(&mut visit);
+        timers.payloads().for_each(visit);
+        true
+    }
+
+    /// Runs until [`EventLoop::stop`].
+    ///
+    /// # Errors
+    /// What a callback of the host raised to end the run, and errors of the driver.
+    ///
+    /// # Panics
+    /// If a thread runs this loop already; hosts check [`Remote::try_own`] first where that can happen.
+    pub fn run(&self, host: &H) -> Result<(), RunError<H::Error>> {
+        assert!(self.handle.remote().try_own(), "this loop is running already");
+        let _owned = Disown(self.handle.remote());
+        loop {
+            self.turn(host)?;
+            if self.stopping.get() {
+                self.stopping.set(false);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Drops all tasks, handles and timers. The handles are given back for the host to drop where it may.
+    #[must_use]
+    pub fn close(&self) -> Vec<H::Handle> {
+        self.handle.close();
+        self.take_injected();
+        let mut handles: Vec<_> = std::mem::take(&mut *self.ready.borrow_mut()).into();
+        handles.append(&mut self.timers.borrow_mut().clear());
+        handles
+    }
+
+    /// One turn: the kernel once, then bursts of what is ready.
+    fn turn(&self, host: &H) -> Result<(), RunError<H::Error>> {
+        self.poll(host)?;
+        self.run_due();
+        let mut steps = 0;
+        loop {
+            steps += self.burst(host).map_err(RunError::Host)?;
+            if self.stopping.get() || steps >= STEPS_BETWEEN_POLLS || !self.has_ready() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks the kernel, blocking only if there is nothing else to do.
+    fn poll(&self, host: &H) -> Result<(), RunError<H::Error>> {
+        let mut events = self.events.borrow_mut();
+        if self.stopping.get() || self.has_ready() {
+            self.handle.wait(&mut events, Some(Duration::ZERO)).map_err(RunError::Io)?;
+        } else {
+            let remote = self.handle.remote();
+            remote.park();
+            // After `park`, whoever injects writes the notifier; what came before is seen here.
+            let result = if self.has_ready() {
+                self.handle.wait(&mut events, Some(Duration::ZERO))
+            } else {
+                match self.until_deadline() {
+                    Some(Duration::ZERO) => self.handle.wait(&mut events, Some(Duration::ZERO)),
+                    timeout => {
+                        timeline::parked();
+                        let waited = host.park(|| self.handle.wait(&mut events, timeout));
+                        timeline::unparked();
+                        match waited {
+                            Ok(result) => result,
+                            Err(error) => {
+                                // Level-triggered events come again; edges of futures must not be lost.
+                                remote.unpark();
+                                self.dispatch_futures(&events);
+                                return Err(RunError::Host(error));
+                            }
+                        }
+                    }
+                }
+            };
+            remote.unpark();
+            result.map_err(RunError::Io)?;
+        }
+        for index in 0..events.len() {
+            if let Some((source, readiness)) = self.handle.dispatch(events.get(index)) {
+                if let Err(error) = host.ready(source, readiness) {
+                    self.dispatch_futures(&events);
+                    return Err(RunError::Host(error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn dispatch_futures(&self, events: &EventBuffer) {
+        for index in 0..events.len() {
+            let _for_the_host = self.handle.dispatch(events.get(index));
+        }
+    }
+
+    /// Moves timers that are due to the ready queue.
+    fn run_due(&self) {
+        let handle_deadline = self.timers.borrow_mut().next_deadline();
+        let sleeper_deadline = self.handle.next_deadline();
+        if handle_deadline.is_none() && sleeper_deadline.is_none() {
+            return;
+        }
+        let now = now_ns();
+        if sleeper_deadline.is_some() {
+            self.handle.wake_due(now);
+        }
+        if handle_deadline.is_some_and(|deadline| deadline <= now) {
+            let mut timers = self.timers.borrow_mut();
+            let mut ready = self.ready.borrow_mut();
+            while let Some(handle) = timers.pop_due(now) {
+                ready.push_back(handle);
+            }
+        }
+    }
+
+    /// Runs what is ready at its start, and gives the number of steps.
+    fn burst(&self, host: &H) -> Result<usize, H::Error> {
+        self.turns.set(self.turns.get() + 1);
+        if !self.injector.is_empty() {
+            self.take_injected();
+        }
+        let tasks = self.handle.tasks().collect_ready();
+        if tasks > 0 {
+            let _slice = timeline::polling_tasks();
+            for _ in 0..tasks {
+                self.handle.tasks().run_one();
+            }
+        }
+        let handles = self.ready.borrow().len();
+        for _ in 0..handles {
+            let Some(handle) = self.ready.borrow_mut().pop_front() else { break };
+            host.call(handle)?;
+        }
+        Ok(tasks + handles)
+    }
+
+    fn has_ready(&self) -> bool {
+        !self.ready.borrow().is_empty() || !self.injector.is_empty() || self.handle.tasks().has_ready()
+    }
+
+    fn take_injected(&self) {
+        let mut ready = self.ready.borrow_mut();
+        while let Some(handle) = self.injector.pop() {
+            ready.push_back(handle);
+        }
+    }
+
+    fn until_deadline(&self) -> Option<Duration> {
+        let handles = self.timers.borrow_mut().next_deadline();
+        let sleepers = self.handle.next_deadline();
+        let deadline = match (handles, sleepers) {
+            (Some(a), Some(b)) => a.min(b),
+            (a, b) => a.or(b)?,
+        };
+        Some(Duration::from_nanos(deadline.saturating_sub(now_ns())))
+    }
+}
+
+impl<H: Host> Drop for EventLoop<H> {
+    fn drop(&mut self) {
+        // Sources, tasks and the loop refer to each other through `LoopHandle`: only closing undoes the knot.
+        self.handle.close();
+    }
+}
+
+/// Why a run of the loop ended before it was stopped.
+#[derive(Debug)]
+pub enum RunError<E> {
+    /// A callback of the host said so.
+    Host(E),
+    /// The driver failed.
+    Io(io::Error),
+}
+
+struct Disown<'a>(&'a Remote);
+
+impl Drop for Disown<'_> {
+    fn drop(&mut self) {
+        self.0.disown();
+    }
+}
+
+/// The host of a loop without Python: handles are closures, and nothing has to be given up around a wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Callbacks;
+
+impl Host for Callbacks {
+    type Handle = Box<dyn FnOnce() + Send>;
+    type Error = std::convert::Infallible;
+
+    fn call(&self, handle: Self::Handle) -> Result<(), Self::Error> {
+        handle();
+        Ok(())
+    }
+
+    fn ready(&self, _source: SourceKey, _readiness: Readiness) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn park<R>(&self, wait: impl FnOnce() -> R) -> Result<R, Self::Error> {
+        Ok(wait())
+    }
+}
+
+impl EventLoop<Callbacks> {
+    /// Runs the loop until `future` is done, and gives its output.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let event_loop = aioxide::EventLoop::new()?;
+    /// let handle = event_loop.handle().clone();
+    /// let answer = event_loop.block_on(async move {
+    ///     handle.sleep(Duration::from_millis(1)).await;
+    ///     42
+    /// })?;
+    /// assert_eq!(answer, 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Errors of the driver.
+    ///
+    /// # Panics
+    /// If this loop is running already.
+    pub fn block_on<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> io::Result<T> {
+        self.block_on_host(&Callbacks, future).map_err(|error| match error {
+            RunError::Io(error) => error,
+            RunError::Host(never) => match never {},
+        })
+    }
+}
+
+impl<H: Host> EventLoop<H> {
+    /// As `block_on`, with a host of one's own, for instance one that lets signals end the wait.
+    ///
+    /// # Errors
+    /// What the host raised (then the future is dropped), and errors of the driver.
+    ///
+    /// # Panics
+    /// If this loop is running already.
+    pub fn block_on_host<T: 'static>(
+        &self,
+        host: &H,
+        future: impl Future<Output = T> + 'static,
+    ) -> Result<T, RunError<H::Error>> {
+        assert!(self.handle.remote().try_own(), "this loop is running already");
+        let _owned = Disown(self.handle.remote());
+        let mut task = self.handle.spawn(future);
+        let waker = std::task::Waker::noop();
+        let mut context = std::task::Context::from_waker(waker);
+        loop {
+            // The task itself is what the turns wait for, so no waker is needed to look at its outcome.
+            if let Poll::Ready(output) = std::pin::Pin::new(&mut task).poll(&mut context) {
+                return Ok(output);
+            }
+            self.turn(host)?;
+        }
+    }
+}

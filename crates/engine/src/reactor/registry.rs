@@ -1,0 +1,302 @@
+//! The table of watched descriptors.
+//!
+//! There are two kinds of source. A *host* source (a Python transport, an `add_reader`) is level-triggered and its
+//! readiness is handed to the host, which acts on it at once. An *async* source belongs to Rust futures: it is
+//! registered once, edge-triggered, remembers what it was last ready for, and wakes whoever waits.
+//!
+//! A token carries the generation of its slot, so an event that was already on its way when its source was removed
+//! is recognised as stale, even if the descriptor's number and the slot were used again meanwhile.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+use crate::driver::{Epoll, Interest, Readiness, Trigger};
+
+/// Names one registered source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceKey {
+    slot: u32,
+    generation: u32,
+}
+
+impl SourceKey {
+    /// The slot's index: small, dense, and free for the host to key a table of its own with.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.slot as usize
+    }
+
+    fn token(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    fn from_token(token: u64) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves of a token")]
+        Self { slot: token as u32, generation: (token >> 32) as u32 }
+    }
+}
+
+struct Source {
+    fd: RawFd,
+    generation: u32,
+    kind: Kind,
+}
+
+enum Kind {
+    Host { interest: Interest },
+    Async(AsyncState),
+}
+
+#[derive(Default)]
+struct AsyncState {
+    ready: Readiness,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+/// What an event means.
+#[derive(Debug)]
+pub enum Dispatch {
+    /// The source is gone: nobody is meant.
+    Stale,
+    /// A host source is ready for something it watches.
+    Host(SourceKey, Readiness),
+    /// Futures wait for it: wake them, once the registry is no longer borrowed.
+    Wake([Option<Waker>; 2]),
+}
+
+/// All sources of one loop.
+#[derive(Default)]
+pub struct Registry {
+    sources: Slab<Source>,
+    generation: u32,
+}
+
+impl Registry {
+    /// The number of registered sources.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Whether nothing is registered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+
+    /// Registers a host source; [`Interest::NONE`] registers it without watching it yet.
+    ///
+    /// # Errors
+    /// As [`Epoll::add`]; then nothing is registered.
+    pub fn add_host(&mut self, epoll: &Epoll, fd: RawFd, interest: Interest) -> io::Result<SourceKey> {
+        let key = self.next_key();
+        if interest != Interest::NONE {
+            epoll.add(fd, key.token(), interest, Trigger::Level)?;
+        }
+        self.insert(key, fd, Kind::Host { interest });
+        Ok(key)
+    }
+
+    /// Changes what a host source watches.
+    ///
+    /// # Errors
+    /// As [`Epoll::modify`]. A key of a removed source is an error of kind `NotFound`.
+    pub fn set_interest(&mut self, epoll: &Epoll, key: SourceKey, wanted: Interest) -> io::Result<()> {
+        let source = self.get_mut(key).ok_or(io::ErrorKind::NotFound)?;
+        let fd = source.fd;
+        let Kind::Host { interest } = &mut source.kind else { return Err(io::ErrorKind::NotFound.into()) };
+        if *interest == wanted {
+            return Ok(());
+        }
+        if wanted == Interest::NONE {
+            // The kernel reports hang-ups whatever is watched; a source that watches nothing must leave, or a dead
+            // peer would keep the loop spinning.
+            epoll.remove(fd);
+        } else if *interest == Interest::NONE {
+            epoll.add(fd, key.token(), wanted, Trigger::Level)?;
+        } else {
+            epoll.modify(fd, key.token(), wanted, Trigger::Level)?;
+        }
+        *interest = wanted;
+        Ok(())
+    }
+
+    /// What a host source watches now.
+    #[must_use]
+    pub fn interest(&self, key: SourceKey) -> Option<Interest> {
+        match &self.get(key)?.kind {
+            Kind::Host { interest } => Some(*interest),
+            Kind::Async(_) => None,
+        }
+    }
+
+    /// Registers a source for futures.
+    ///
+    /// # Errors
+    /// As [`Epoll::add`].
+    pub fn add_async(&mut self, epoll: &Epoll, fd: RawFd) -> io::Result<SourceKey> {
+        let key = self.next_key();
+        epoll.add(fd, key.token(), Interest::BOTH, Trigger::Edge)?;
+        self.insert(key, fd, Kind::Async(AsyncState::default()));
+        Ok(key)
+    }
+
+    /// Forgets a source; must come before its descriptor is closed. The returned wakers, if any, are for dropping
+    /// when the registry is no longer borrowed.
+    #[must_use]
+    pub fn remove(&mut self, epoll: &Epoll, key: SourceKey) -> [Option<Waker>; 2] {
+        if self.get(key).is_none() {
+            return [None, None];
+        }
+        let source = self.sources.remove(key.index());
+        match source.kind {
+            Kind::Host { interest } => {
+                if interest != Interest::NONE {
+                    epoll.remove(source.fd);
+                }
+                [None, None]
+            }
+            Kind::Async(state) => {
+                epoll.remove(source.fd);
+                [state.reader, state.writer]
+            }
+        }
+    }
+
+    /// What the event with this token means.
+    pub fn dispatch(&mut self, token: u64, readiness: Readiness) -> Dispatch {
+        let key = SourceKey::from_token(token);
+        let Some(source) = self.get_mut(key) else { return Dispatch::Stale };
+        match &mut source.kind {
+            Kind::Host { interest } => {
+                let readiness = Readiness {
+                    readable: readiness.readable && interest.readable,
+                    writable: readiness.writable && interest.writable,
+                    closed: readiness.closed,
+                };
+                if readiness.readable || readiness.writable { Dispatch::Host(key, readiness) } else { Dispatch::Stale }
+            }
+            Kind::Async(state) => {
+                state.ready.readable |= readiness.readable;
+                state.ready.writable |= readiness.writable;
+                state.ready.closed |= readiness.closed;
+                let reader = if readiness.readable { state.reader.take() } else { None };
+                let writer = if readiness.writable { state.writer.take() } else { None };
+                Dispatch::Wake([reader, writer])
+            }
+        }
+    }
+
+    /// Ready when a read may make progress. Otherwise the waker is kept, in place of an earlier one, which comes back
+    /// for dropping outside the borrow.
+    pub fn poll_readable(&mut self, key: SourceKey, context: &Context<'_>) -> (Poll<()>, Option<Waker>) {
+        match self.async_state(key) {
+            Some(state) if !state.ready.readable => (Poll::Pending, keep(&mut state.reader, context)),
+            _ => (Poll::Ready(()), None),
+        }
+    }
+
+    /// Ready when a write may make progress; else as [`Registry::poll_readable`].
+    pub fn poll_writable(&mut self, key: SourceKey, context: &Context<'_>) -> (Poll<()>, Option<Waker>) {
+        match self.async_state(key) {
+            Some(state) if !state.ready.writable => (Poll::Pending, keep(&mut state.writer, context)),
+            _ => (Poll::Ready(()), None),
+        }
+    }
+
+    /// Says that a read came back short, so that more data will make a new edge; the end of the stream, once seen,
+    /// makes none, so a closed source stays readable.
+    pub fn drained(&mut self, key: SourceKey) {
+        if let Some(state) = self.async_state(key) {
+            state.ready.readable = state.ready.closed;
+        }
+    }
+
+    /// Says that a read would block now, so that the next edge is waited for.
+    pub fn clear_readable(&mut self, key: SourceKey) {
+        if let Some(state) = self.async_state(key) {
+            state.ready.readable = false;
+        }
+    }
+
+    /// Says that a write would block now.
+    pub fn clear_writable(&mut self, key: SourceKey) {
+        if let Some(state) = self.async_state(key) {
+            state.ready.writable = false;
+        }
+    }
+
+    fn async_state(&mut self, key: SourceKey) -> Option<&mut AsyncState> {
+        match &mut self.get_mut(key)?.kind {
+            Kind::Async(state) => Some(state),
+            Kind::Host { .. } => None,
+        }
+    }
+
+    fn get(&self, key: SourceKey) -> Option<&Source> {
+        self.sources.get(key.index()).filter(|source| source.generation == key.generation)
+    }
+
+    fn get_mut(&mut self, key: SourceKey) -> Option<&mut Source> {
+        self.sources.get_mut(key.index()).filter(|source| source.generation == key.generation)
+    }
+
+    fn next_key(&mut self) -> SourceKey {
+        self.generation = self.generation.wrapping_add(1);
+        let slot = u32::try_from(self.sources.vacant_key()).expect("fewer than 2^32 descriptors exist");
+        SourceKey { slot, generation: self.generation }
+    }
+
+    fn insert(&mut self, key: SourceKey, fd: RawFd, kind: Kind) {
+        let slot = self.sources.insert(Source { fd, generation: key.generation, kind });
+        debug_assert_eq!(slot, key.index());
+    }
+}
+
+/// Stores the waker of `context` unless the stored one wakes the same task; gives back what it replaced.
+fn keep(place: &mut Option<Waker>, context: &Context<'_>) -> Option<Waker> {
+    match place {
+        Some(waker) if waker.will_wake(context.waker()) => None,
+        _ => place.replace(context.waker().clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::time::Duration;
+
+    use super::{Dispatch, Registry};
+    use crate::driver::{Epoll, EventBuffer, Interest, Notifier, Readiness};
+
+    #[test]
+    fn an_event_of_a_removed_source_is_stale_even_if_its_slot_lives_again() {
+        let epoll = Epoll::new().unwrap();
+        let notifier = Notifier::new().unwrap();
+        let mut registry = Registry::default();
+        let old = registry.add_host(&epoll, notifier.as_raw_fd(), Interest::READABLE).unwrap();
+        notifier.notify();
+        let mut events = EventBuffer::with_capacity(8);
+        epoll.wait(&mut events, Some(Duration::ZERO)).unwrap();
+        let event = events.get(0);
+        let _ = registry.remove(&epoll, old);
+        let new = registry.add_host(&epoll, notifier.as_raw_fd(), Interest::READABLE).unwrap();
+        assert_eq!(old.index(), new.index());
+        assert!(matches!(registry.dispatch(event.token, event.readiness), Dispatch::Stale));
+    }
+
+    #[test]
+    fn a_host_source_hears_only_what_it_watches() {
+        let epoll = Epoll::new().unwrap();
+        let notifier = Notifier::new().unwrap();
+        let mut registry = Registry::default();
+        let key = registry.add_host(&epoll, notifier.as_raw_fd(), Interest::WRITABLE).unwrap();
+        let both = Readiness { readable: true, writable: true, closed: false };
+        let Dispatch::Host(_, readiness) = registry.dispatch(key.token(), both) else { panic!("a host event") };
+        assert_eq!(readiness, Readiness { readable: false, writable: true, closed: false });
+    }
+}

@@ -1,0 +1,12 @@
+//! BYTES: what flows through a socket.
+//!
+//! [`TcpStream`] and [`TcpListener`] are for Rust futures; [`WriteBuffer`] is the sending half of callback-style
+//! transports, whose receiving half goes straight into the host's own buffers.
+
+mod resolver;
+mod tcp;
+mod write_buffer;
+
+pub use resolver::resolve;
+pub use tcp::{TcpListener, TcpStream};
+pub use write_buffer::{Flush, WriteBuffer};
