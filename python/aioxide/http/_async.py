@@ -1,0 +1,474 @@
+"""AsyncClient: requests from coroutines, on any loop."""
+
+from __future__ import annotations
+
+from asyncio import get_running_loop
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Self
+
+from ._auth import AuthTypes
+from ._client import BaseClient, EventHook, Exchange, Step, timeouts, wire_url, with_request
+from ._config import (
+    DEFAULT_LIMITS,
+    DEFAULT_MAX_REDIRECTS,
+    DEFAULT_TIMEOUT_CONFIG,
+    USE_CLIENT_DEFAULT,
+    Limits,
+    TimeoutTypes,
+    UseClientDefault,
+)
+from ._content import RequestContent, RequestData
+from ._cookies import CookieTypes
+from ._exceptions import RequestError
+from ._gather import Gather
+from ._headers import HeaderTypes
+from ._multipart import RequestFiles
+from ._query import QueryParamTypes
+from ._request import Request
+from ._response import Encoding, Response
+from ._streams import AsyncBody
+from ._urls import URLTypes
+
+
+class AsyncClient(BaseClient):
+    """An HTTP client for coroutines, with httpx's parameters. Connections are kept and used again.
+
+    On aioxide's loop a request runs as a Rust future on the loop's own thread; on another asyncio loop it runs on a
+    background thread, which costs two hops between threads. One client may be used from several loops in several
+    threads at once; each has its own connections. Cancelling the task that waits drops the request and closes its
+    connection.
+
+    The parameters are those of Client, and so is what is raised.
+
+    >>> import asyncio
+    >>> from aioxide import http
+    >>> from aioxide._native import HttpServer
+    >>> async def main(url):
+    ...     async with http.AsyncClient(base_url=url) as client:
+    ...         responses = await asyncio.gather(client.get("/1"), client.get("/2"))
+    ...         return [response.status_code for response in responses]
+    >>> with HttpServer() as server:
+    ...     asyncio.run(main(server.url))
+    [200, 200]
+    """
+
+    def __init__(
+        self,
+        *,
+        auth: AuthTypes | None = None,
+        params: QueryParamTypes | None = None,
+        headers: HeaderTypes | None = None,
+        cookies: CookieTypes | None = None,
+        verify: Any = True,
+        cert: Any = None,
+        trust_env: bool = True,
+        http1: bool = True,
+        http2: bool = False,
+        proxy: Any = None,
+        mounts: Any = None,
+        timeout: TimeoutTypes = DEFAULT_TIMEOUT_CONFIG,
+        follow_redirects: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+        max_redirects: int = DEFAULT_MAX_REDIRECTS,
+        event_hooks: Mapping[str, list[EventHook]] | None = None,
+        base_url: URLTypes = "",
+        transport: Any = None,
+        default_encoding: Encoding = "utf-8",
+    ) -> None:
+        super().__init__(
+            auth=auth,
+            params=params,
+            headers=headers,
+            cookies=cookies,
+            timeout=timeout,
+            follow_redirects=follow_redirects,
+            limits=limits,
+            max_redirects=max_redirects,
+            event_hooks=event_hooks,
+            base_url=base_url,
+            trust_env=trust_env,
+            default_encoding=default_encoding,
+            not_yet={
+                "verify": verify,
+                "cert": cert,
+                "proxy": proxy,
+                "mounts": mounts or None,
+                "transport": transport,
+                "http1": http1,
+                "http2": http2,
+            },
+        )
+
+    async def request(
+        self,
+        method: str,
+        url: URLTypes,
+        *,
+        content: RequestContent | None = None,
+        data: RequestData | None = None,
+        files: RequestFiles | None = None,
+        json: Any = None,
+        params: QueryParamTypes | None = None,
+        headers: HeaderTypes | None = None,
+        cookies: CookieTypes | None = None,
+        auth: AuthTypes | UseClientDefault | None = USE_CLIENT_DEFAULT,
+        follow_redirects: bool | UseClientDefault = USE_CLIENT_DEFAULT,
+        timeout: TimeoutTypes | UseClientDefault = USE_CLIENT_DEFAULT,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> Response:
+        """Send a request and give the response, its body read.
+
+        The other methods say `method` by their name and are alike.
+
+        The body is one of `content`, `data`, `files` (with `data`: multipart), `json`. See the class for what is
+        raised.
+        """
+        request = self.build_request(
+            method,
+            url,
+            content=content,
+            data=data,
+            files=files,
+            json=json,
+            params=params,
+            headers=headers,
+            cookies=cookies,
+            timeout=timeout,
+            extensions=extensions,
+        )
+        return await self.send(request, auth=auth, follow_redirects=follow_redirects)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: URLTypes,
+        *,
+        content: RequestContent | None = None,
+        data: RequestData | None = None,
+        files: RequestFiles | None = None,
+        json: Any = None,
+        params: QueryParamTypes | None = None,
+        headers: HeaderTypes | None = None,
+        cookies: CookieTypes | None = None,
+        auth: AuthTypes | UseClientDefault | None = USE_CLIENT_DEFAULT,
+        follow_redirects: bool | UseClientDefault = USE_CLIENT_DEFAULT,
+        timeout: TimeoutTypes | UseClientDefault = USE_CLIENT_DEFAULT,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[Response]:
+        """Send a request and give the response as soon as its head has come.
+
+        To be used as ``async with client.stream("GET", url) as response:``; read the body with the ``aiter_`` methods.
+        Leaving the block closes the response, wherever its reading stands.
+        """
+        request = self.build_request(
+            method,
+            url,
+            content=content,
+            data=data,
+            files=files,
+            json=json,
+            params=params,
+            headers=headers,
+            cookies=cookies,
+            timeout=timeout,
+            extensions=extensions,
+        )
+        response = await self.send(request, auth=auth, follow_redirects=follow_redirects, stream=True)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    async def get(
+        self,
+        url: URLTypes,
+        *,
+        params: QueryParamTypes | None = None,
+        headers: HeaderTypes | None = None,
+        cookies: CookieTypes | None = None,
+        auth: AuthTypes | UseClientDefault | None = USE_CLIENT_DEFAULT,
+        follow_redirects: bool | UseClientDefault = USE_CLIENT_DEFAULT,
+        timeout: TimeoutTypes | UseClientDefault = USE_CLIENT_DEFAULT,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> Response:
+        """Send a GET request. See `request`."""
+        return await self.request(
+            "GET",
+            url,
+            params=params,
+            headers=headers,
+            cookies=cookies,
+            auth=auth,
+            follow_redirects=follow_redirects,
+            timeout=timeout,
+            extensions=extensions,
+        )
+
+    async def options(
+        self,
+        url: URLTypes,
+        *,
+        params: QueryParamTypes | None = None,
+        headers: HeaderTypes | None = None,
+        cookies: CookieTypes | None = None,
+        auth: AuthTypes | UseClientDefault | None = USE_CLIENT_DEFAULT,
+        follow_redirects: bool | UseClientDefault = USE_CLIENT_DEFAULT,
+        timeout: TimeoutTypes | UseClientDefault = USE_CLIENT_DEFAULT,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> Response:
+        """Send an OPTIONS request. See `request`."""
+        return await self.request(
+            "OPTIONS",
+            url,
+            params=params,
+            headers=headers,
+            cookies=cookies,
+            auth=auth,
+            follow_redirects=follow_redirects,
+            timeout=timeout,
+            extensions=extensions,
+        )
+
+    async def head(
+        self,
+        url: URLTypes,
+        *,
+        params: QueryParamTypes | None = None,
+        headers: HeaderTypes | None = None,
+        cookies: CookieTypes | None = None,
+        auth: AuthTypes | UseClientDefault | None = USE_CLIENT_DEFAULT,
+        follow_redirects: bool | UseClientDefault = USE_CLIENT_DEFAULT,
+        timeout: TimeoutTypes | UseClientDefault = USE_CLIENT_DEFAULT,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> Response:
+        """Send a HEAD request; the response has no body. See `request`."""
+        return await self.request(
+            "HEAD",
+            url,
+            params=params,
+            headers=headers,
+            cookies=cookies,
+            auth=auth,
+            follow_redirects=follow_redirects,
+            timeout=timeout,
+            extensions=extensions,
+        )
+
+    async def delete(
+        self,
+        url: URLTypes,
+        *,
+        params: QueryParamTypes | None = None,
+        headers: HeaderTypes | None = None,
+        cookies: CookieTypes | None = None,
+        auth: AuthTypes | UseClientDefault | None = USE_CLIENT_DEFAULT,
+        follow_redirects: bool | UseClientDefault = USE_CLIENT_DEFAULT,
+        timeout: TimeoutTypes | UseClientDefault = USE_CLIENT_DEFAULT,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> Response:
+        """Send a DELETE request; for one with a body use `request`. See `request`."""
+        return await self.request(
+            "DELETE",
+            url,
+            params=params,
+            headers=headers,
+            cookies=cookies,
+            auth=auth,
+            follow_redirects=follow_redirects,
+            timeout=timeout,
+            extensions=extensions,
+        )
+
+    async def post(
+        self,
+        url: URLTypes,
+        *,
+        content: RequestContent | None = None,
+        data: RequestData | None = None,
+        files: RequestFiles | None = None,
+        json: Any = None,
+        params: QueryParamTypes | None = None,
+        headers: HeaderTypes | None = None,
+        cookies: CookieTypes | None = None,
+        auth: AuthTypes | UseClientDefault | None = USE_CLIENT_DEFAULT,
+        follow_redirects: bool | UseClientDefault = USE_CLIENT_DEFAULT,
+        timeout: TimeoutTypes | UseClientDefault = USE_CLIENT_DEFAULT,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> Response:
+        """Send a POST request. See `request`."""
+        return await self.request(
+            "POST",
+            url,
+            content=content,
+            data=data,
+            files=files,
+            json=json,
+            params=params,
+            headers=headers,
+            cookies=cookies,
+            auth=auth,
+            follow_redirects=follow_redirects,
+            timeout=timeout,
+            extensions=extensions,
+        )
+
+    async def put(
+        self,
+        url: URLTypes,
+        *,
+        content: RequestContent | None = None,
+        data: RequestData | None = None,
+        files: RequestFiles | None = None,
+        json: Any = None,
+        params: QueryParamTypes | None = None,
+        headers: HeaderTypes | None = None,
+        cookies: CookieTypes | None = None,
+        auth: AuthTypes | UseClientDefault | None = USE_CLIENT_DEFAULT,
+        follow_redirects: bool | UseClientDefault = USE_CLIENT_DEFAULT,
+        timeout: TimeoutTypes | UseClientDefault = USE_CLIENT_DEFAULT,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> Response:
+        """Send a PUT request. See `request`."""
+        return await self.request(
+            "PUT",
+            url,
+            content=content,
+            data=data,
+            files=files,
+            json=json,
+            params=params,
+            headers=headers,
+            cookies=cookies,
+            auth=auth,
+            follow_redirects=follow_redirects,
+            timeout=timeout,
+            extensions=extensions,
+        )
+
+    async def patch(
+        self,
+        url: URLTypes,
+        *,
+        content: RequestContent | None = None,
+        data: RequestData | None = None,
+        files: RequestFiles | None = None,
+        json: Any = None,
+        params: QueryParamTypes | None = None,
+        headers: HeaderTypes | None = None,
+        cookies: CookieTypes | None = None,
+        auth: AuthTypes | UseClientDefault | None = USE_CLIENT_DEFAULT,
+        follow_redirects: bool | UseClientDefault = USE_CLIENT_DEFAULT,
+        timeout: TimeoutTypes | UseClientDefault = USE_CLIENT_DEFAULT,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> Response:
+        """Send a PATCH request. See `request`."""
+        return await self.request(
+            "PATCH",
+            url,
+            content=content,
+            data=data,
+            files=files,
+            json=json,
+            params=params,
+            headers=headers,
+            cookies=cookies,
+            auth=auth,
+            follow_redirects=follow_redirects,
+            timeout=timeout,
+            extensions=extensions,
+        )
+
+    async def send(
+        self,
+        request: Request,
+        *,
+        stream: bool = False,
+        auth: AuthTypes | UseClientDefault | None = USE_CLIENT_DEFAULT,
+        follow_redirects: bool | UseClientDefault = USE_CLIENT_DEFAULT,
+    ) -> Response:
+        """Send a request made by `build_request` or by hand.
+
+        With `stream` the body is left unread, and the response must be closed.
+        """
+        self._check_open()
+        self._set_timeout(request)
+        follow = self.follow_redirects if isinstance(follow_redirects, UseClientDefault) else follow_redirects
+        chosen = self._request_auth(request, auth)
+        if self._is_plain(follow, chosen):
+            return self._finish_plain(await self._send_one(request, stream))
+        return await self._carry_out(self._exchange(request, chosen, follow), stream)
+
+    async def _carry_out(self, exchange: Exchange, stream: bool) -> Response:
+        try:
+            step = next(exchange)
+            while True:
+                try:
+                    result = await self._perform(step, stream)
+                except BaseException as error:  # noqa: BLE001 - the exchange decides, and raises it again
+                    step = exchange.throw(error)
+                else:
+                    step = exchange.send(result)
+        except StopIteration as stop:
+            response: Response = stop.value
+            return response
+
+    async def _perform(self, step: Step, stream: bool) -> Any:
+        kind, subject, argument = step
+        if kind == "send":
+            return await self._send_one(subject, stream)
+        if kind == "hook":
+            result = subject(argument)
+            return await result if hasattr(result, "__await__") else result
+        return await (subject.aread() if kind == "read" else subject.aclose())
+
+    async def _send_one(self, request: Request, stream: bool) -> Response:
+        url = wire_url(request)
+        body = request._content if request._content is not None else await request.aread()
+        started = perf_counter()
+        try:
+            raw = await self._core.fetch(
+                get_running_loop(),
+                request.method,
+                url,
+                request.headers._list,
+                body or None,
+                stream=stream,
+                **timeouts(request),
+            )
+        except RequestError as error:
+            raise with_request(error, request) from error.__cause__
+        return Response._from_core(raw, request, started, self._default_encoding, AsyncBody if stream else None)
+
+    def gather_get(
+        self,
+        urls: Iterable[URLTypes],
+        *,
+        limit: int = 100,
+        return_exceptions: bool = False,
+        headers: HeaderTypes | None = None,
+        timeout: TimeoutTypes | UseClientDefault = USE_CLIENT_DEFAULT,
+    ) -> Gather:
+        """As `aioxide.http.gather_get`, over this client's settings and connections."""
+        self._check_open()
+        requests = [self.build_request("GET", url, headers=headers, timeout=timeout) for url in urls]
+        return Gather(self, requests, limit=limit, return_exceptions=return_exceptions, owns_client=False)
+
+    async def aclose(self) -> None:
+        """Close the client and its idle connections. Requests that are under way are not cut off.
+
+        May be called again.
+        """
+        self._close()
+
+    async def __aenter__(self) -> Self:
+        self._enter()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,83 @@
+"""Who asks: authentication as a flow of requests."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Union
+
+if TYPE_CHECKING:
+    from ._request import Request
+    from ._response import Response
+
+AuthFlow = Generator["Request", "Response", None]
+AuthTypes = Union[tuple[str | bytes, str | bytes], Callable[["Request"], "Request"], "Auth"]
+
+
+class Auth:
+    """Base of every kind of authentication.
+
+    A subclass defines `auth_flow`: it yields the request, gets the response, and may yield again.
+
+    `requires_response_body` has the response read before the flow gets it, `requires_request_body` the request.
+
+    >>> class Token(Auth):
+    ...     def auth_flow(self, request):
+    ...         request.headers["X-Token"] = "abc"
+    ...         yield request
+    """
+
+    requires_request_body = False
+    requires_response_body = False
+
+    def auth_flow(self, request: Request) -> AuthFlow:
+        yield request
+
+
+class FunctionAuth(Auth):
+    """A function that takes the request and gives it back with credentials."""
+
+    def __init__(self, func: Callable[[Request], Request]) -> None:
+        self._func = func
+
+    def auth_flow(self, request: Request) -> AuthFlow:
+        yield self._func(request)
+
+
+class BasicAuth(Auth):
+    """User and password in the ``Authorization`` header (RFC 7617), encoded as UTF-8.
+
+    >>> from aioxide import http
+    >>> request = next(BasicAuth("user", "secret").auth_flow(http.Request("GET", "http://h/")))
+    >>> request.headers["authorization"]
+    'Basic dXNlcjpzZWNyZXQ='
+    """
+
+    def __init__(self, username: str | bytes, password: str | bytes) -> None:
+        self._header = basic_header(username, password)
+
+    def auth_flow(self, request: Request) -> AuthFlow:
+        request.headers["Authorization"] = self._header
+        yield request
+
+
+def basic_header(username: str | bytes, password: str | bytes) -> str:
+    """The value of an Authorization header for user and password."""
+    raw = (username.encode() if isinstance(username, str) else username) + b":"
+    raw += password.encode() if isinstance(password, str) else password
+    return "Basic " + b64encode(raw).decode("ascii")
+
+
+def build_auth(auth: Any) -> Auth | None:
+    """From what a caller may pass as auth= to an Auth. TypeError when it is none of them."""
+    if auth is None or isinstance(auth, Auth):
+        return auth
+    if isinstance(auth, tuple):
+        if len(auth) != 2:
+            raise TypeError(f"auth= as a tuple is (user, password), not {len(auth)} items")
+        return BasicAuth(*auth)
+    if callable(auth):
+        return FunctionAuth(auth)
+    raise TypeError(
+        f"auth= is a (user, password) tuple, a function of the request, or an Auth, not {type(auth).__name__}"
+    )

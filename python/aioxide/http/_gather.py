@@ -1,0 +1,164 @@
+"""Gather: many requests as one, driven by the native core."""
+
+from __future__ import annotations
+
+from asyncio import get_running_loop
+from collections.abc import Generator
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ._client import timeouts, wire_url, with_request
+from ._exceptions import RequestError
+from ._response import Response
+
+if TYPE_CHECKING:
+    from ._async import AsyncClient
+    from ._core import FetchMany, RawResponse
+    from ._request import Request
+    from ._urls import URL
+
+
+class Completed:
+    """One request of a Gather that is done: its place among the URLs, its URL, and its response or its error.
+
+    Of `response` and `error` one is None.
+    """
+
+    __slots__ = ("error", "index", "response", "url")
+
+    def __init__(self, index: int, url: URL, response: Response | None, error: Exception | None) -> None:
+        self.index = index
+        self.url = url
+        self.response = response
+        self.error = error
+
+    def result(self) -> Response:
+        """The response; the error is raised if there is none."""
+        if self.response is None:
+            raise self.error or RuntimeError("a Completed has a response or an error")
+        return self.response
+
+    def __repr__(self) -> str:
+        """The place, the URL and what came of it."""
+        return f"<Completed {self.index} {self.url!r}: {self.response or self.error!r}>"
+
+
+class Gather:
+    """Requests under way together: await it for all responses in order, or iterate to get each as it completes.
+
+    Once only, on one loop.
+
+    Nothing is sent before that. Ending it early drops the requests that are left, with their connections: cancelling
+    the task that awaits it, leaving ``async with``, or `aclose()`; after a ``break`` out of ``async for`` use one of
+    the latter two.
+
+    >>> import asyncio
+    >>> from aioxide import http
+    >>> from aioxide._native import HttpServer
+    >>> async def main(url):
+    ...     urls = [f"{url}/status/200", f"{url}/close"]
+    ...     async with http.gather_get(urls) as requests:
+    ...         return sorted([(done.index, done.error is None) async for done in requests])
+    >>> with HttpServer() as server:
+    ...     asyncio.run(main(server.url))
+    [(0, True), (1, False)]
+    """
+
+    def __init__(
+        self, client: AsyncClient, requests: list[Request], *, limit: int, return_exceptions: bool, owns_client: bool
+    ) -> None:
+        if limit < 1:
+            raise ValueError(f"limit= is how many requests may be under way at once: at least 1, not {limit}")
+        self._client = client
+        self._requests = requests
+        self._limit = limit
+        self._return_exceptions = return_exceptions
+        self._owns_client = owns_client
+        self._started = 0.0
+        self._many: FetchMany | None = None
+        self._used = False
+        self._refused: list[Completed] = []
+
+    def __len__(self) -> int:
+        """How many requests there are."""
+        return len(self._requests)
+
+    def _start(self) -> None:
+        if self._used:
+            raise RuntimeError("a Gather can be awaited or iterated once only")
+        self._used = True
+        sent: list[tuple[str, str, Any, bytes | None]] = []
+        self._places: list[int] = []
+        for index, request in enumerate(self._requests):
+            try:
+                sent.append((request.method, wire_url(request), request.headers._list, request.content or None))
+                self._places.append(index)
+            except RequestError as error:
+                self._refused.append(Completed(index, request.url, None, error))
+        if sent:
+            self._started = perf_counter()
+            # All come from one client with one timeout.
+            limits = timeouts(self._requests[0])
+            self._many = self._client._core.fetch_many(get_running_loop(), sent, limit=self._limit, **limits)
+
+    def __aiter__(self) -> Gather:
+        self._start()
+        return self
+
+    async def __anext__(self) -> Completed:
+        if self._refused:
+            return self._refused.pop(0)
+        if self._many is None:
+            await self.aclose()
+            raise StopAsyncIteration
+        try:
+            place, outcome = await self._many.__anext__()
+        except BaseException:
+            # The end as well as a cancellation.
+            await self.aclose()
+            raise
+        return self._completed(self._places[place], outcome)
+
+    def _completed(self, index: int, outcome: RawResponse | Exception) -> Completed:
+        request = self._requests[index]
+        if isinstance(outcome, Exception):
+            if isinstance(outcome, RequestError):
+                with_request(outcome, request)
+            return Completed(index, request.url, None, outcome)
+        try:
+            response = Response._from_core(outcome, request, self._started, self._client._default_encoding, None)
+            self._client._finish_plain(response)
+        except RequestError as error:
+            return Completed(index, request.url, None, with_request(error, request))
+        return Completed(index, request.url, response, None)
+
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        return self._all().__await__()
+
+    async def _all(self) -> list[Any]:
+        results: list[Any] = [None] * len(self._requests)
+        async with self:
+            async for done in self:
+                if done.error is not None and not self._return_exceptions:
+                    raise done.error
+                results[done.index] = done.error if done.response is None else done.response
+        return results
+
+    async def aclose(self) -> None:
+        """Drop the requests that are still under way. May be called again."""
+        self._used = True
+        self._refused = []
+        many, self._many = self._many, None
+        if many is not None:
+            many.close()
+        if self._owns_client:
+            await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,540 @@
+"""Response: what came back."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from ._content import AsyncByteStream, ByteStream, SyncByteStream
+from ._cookies import Cookies
+from ._decoders import ContentDecoder, LineDecoder, content_decoder
+from ._exceptions import DecodingError, HTTPStatusError, ResponseNotRead, StreamClosed, StreamConsumed
+from ._headers import Headers, HeaderTypes
+from ._status_codes import codes
+from ._streams import Rechunker, body_stream
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from ._core import RawResponse
+    from ._request import Request
+    from ._urls import URL
+
+Encoding = str | Callable[[bytes], str]
+
+_KINDS = {1: "Informational response", 3: "Redirect response", 4: "Client error", 5: "Server error"}
+
+
+class Response:
+    """An answer.
+
+    `status_code`, `headers`, the body as `content`, `text`, `json()`, or in pieces through the `iter_` methods.
+
+    Responses come from a client; made by hand they serve tests. The body is one of `content` (bytes, str, an iterable
+    of bytes), `text`, `html`, `json`, or `stream`. A response belongs to one thread or task at a time.
+
+    >>> response = Response(200, json={"ok": True})
+    >>> response.json(), response.reason_phrase, response.is_success
+    ({'ok': True}, 'OK', True)
+    """
+
+    history: list[Response]
+    """The redirects that led here, oldest first."""
+    next_request: Request | None
+    """The request that would follow this redirect, when redirects are not followed."""
+
+    def __init__(
+        self,
+        status_code: int,
+        *,
+        headers: HeaderTypes | None = None,
+        content: Any = None,
+        text: str | None = None,
+        html: str | None = None,
+        json: Any = None,
+        stream: SyncByteStream | AsyncByteStream | None = None,
+        request: Request | None = None,
+        extensions: Mapping[str, Any] | None = None,
+        history: list[Response] | None = None,
+        default_encoding: Encoding = "utf-8",
+    ) -> None:
+        self._set_up(int(status_code), Headers(headers), request, default_encoding)
+        self._extensions = {} if extensions is None else dict(extensions)
+        self.history = [] if history is None else list(history)
+        if stream is not None:
+            self.stream: Any = stream
+            return
+        content_type, body = _encode_response_body(content, text, html, json)
+        if body is not None and not isinstance(body, bytes):
+            self.stream = body_stream(body)
+            if "content-length" not in self.headers and "transfer-encoding" not in self.headers:
+                self.headers["Transfer-Encoding"] = "chunked"
+            return
+        self.stream = ByteStream(body or b"")
+        if body is not None:
+            if "content-length" not in self.headers:
+                self.headers["Content-Length"] = str(len(body))
+            if content_type and "content-type" not in self.headers:
+                self.headers["Content-Type"] = content_type
+        if not isinstance(content, (bytes, str)) or "content-encoding" not in self.headers:
+            self._settle(body or b"")
+        else:
+            self.read()
+
+    def _set_up(self, status_code: int, headers: Headers, request: Request | None, default_encoding: Encoding) -> None:
+        self.status_code = status_code
+        self.headers = headers
+        self.default_encoding = default_encoding
+        self.is_closed = False
+        self.is_stream_consumed = False
+        self.next_request = None
+        self._request = request
+        self._raw: RawResponse | None = None
+        self._content: bytes | None = None
+        self._received = 0
+        self._elapsed: float | None = None
+        self._started: float | None = None
+        self._encoding: str | None = None
+        self._extensions = None
+
+    _extensions: dict[str, Any] | None
+
+    @classmethod
+    def _from_core(
+        cls,
+        raw: RawResponse,
+        request: Request,
+        started: float,
+        default_encoding: Encoding,
+        stream_type: type[Any] | None,
+    ) -> Response:
+        """Wrap the core's answer; `stream_type` is None when its body is there already."""
+        self = cls.__new__(cls)
+        self._set_up(raw.status, Headers._adopt(raw.headers), request, default_encoding)
+        self.history = []
+        self._raw = raw
+        self._started = started
+        if stream_type is not None:
+            self.stream = stream_type(raw, request)
+            return self
+        body = raw.body or b""
+        self._received = len(body)
+        if self.headers._first(b"content-encoding") is None:
+            self._settle(body)
+        else:
+            decoder = self._decoder()
+            self._settle(body if decoder is None else self._decoded(decoder, body) + self._decoded(decoder, None))
+        return self
+
+    def _settle(self, content: bytes) -> None:
+        """The body is there, whole and decoded."""
+        self._content = content
+        self.is_closed = True
+        self.is_stream_consumed = True
+        if self._started is not None:
+            self._elapsed = perf_counter() - self._started
+
+    # What the status line and the headers say.
+
+    @property
+    def request(self) -> Request:
+        """The request that this answers. RuntimeError when the response was made without one."""
+        if self._request is None:
+            raise RuntimeError("this response was made without a request: .request is not set")
+        return self._request
+
+    @request.setter
+    def request(self, request: Request) -> None:
+        self._request = request
+
+    @property
+    def url(self) -> URL:
+        """The URL that was answered, after any redirects."""
+        return self.request.url
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        """What does not fit elsewhere: ``http_version`` and ``reason_phrase`` as bytes."""
+        if self._extensions is None:
+            self._extensions = {}
+            if self._raw is not None:
+                self._extensions["http_version"] = self._raw.http_version.encode("ascii", "replace")
+                self._extensions["reason_phrase"] = self._raw.reason.encode("ascii", "replace")
+        return self._extensions
+
+    @extensions.setter
+    def extensions(self, value: dict[str, Any]) -> None:
+        self._extensions = value
+
+    @property
+    def http_version(self) -> str:
+        """The protocol's version, as ``"HTTP/1.1"``."""
+        version: bytes = self.extensions.get("http_version", b"HTTP/1.1")
+        return version.decode("ascii", "replace")
+
+    @property
+    def reason_phrase(self) -> str:
+        """The phrase that came with the status, or the registered one."""
+        phrase = self.extensions.get("reason_phrase")
+        return codes.get_reason_phrase(self.status_code) if phrase is None else str(phrase.decode("ascii", "replace"))
+
+    @property
+    def timeline(self) -> dict[str, float]:
+        """Where the time went: seconds since the request was made, by event.
+
+        Those known of ``queue``, ``connect``, ``sent``, ``first_byte``, ``total``. Empty for a response made by hand.
+        """
+        return {} if self._raw is None else dict(self._raw.timings)
+
+    @property
+    def elapsed(self) -> timedelta:
+        """From sending the request to having the whole body, or closing the response. RuntimeError before that."""
+        if self._elapsed is None:
+            raise RuntimeError("elapsed is known only once the response has been read or closed")
+        from datetime import timedelta
+
+        return timedelta(seconds=self._elapsed)
+
+    @property
+    def num_bytes_downloaded(self) -> int:
+        """The bytes of the body that have come, before decoding."""
+        return self._received
+
+    @property
+    def cookies(self) -> Cookies:
+        """The cookies that this response sets."""
+        jar = Cookies()
+        if self._request is not None:
+            jar.extract_cookies(self)
+        return jar
+
+    @property
+    def links(self) -> dict[str | None, dict[str, str]]:
+        """The Link header, by each link's relation or URL."""
+        header = self.headers.get("link")
+        return {} if header is None else {link.get("rel") or link.get("url"): link for link in _parse_links(header)}
+
+    @property
+    def is_informational(self) -> bool:
+        return 100 <= self.status_code <= 199
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status_code <= 299
+
+    @property
+    def is_redirect(self) -> bool:
+        """Whether the status is 3xx; `has_redirect_location` says whether there is somewhere to go."""
+        return 300 <= self.status_code <= 399
+
+    @property
+    def is_client_error(self) -> bool:
+        return 400 <= self.status_code <= 499
+
+    @property
+    def is_server_error(self) -> bool:
+        return 500 <= self.status_code <= 599
+
+    @property
+    def is_error(self) -> bool:
+        return 400 <= self.status_code <= 599
+
+    @property
+    def has_redirect_location(self) -> bool:
+        """Whether this is a redirect that can be followed: 301, 302, 303, 307 or 308 with a Location."""
+        return self.status_code in (301, 302, 303, 307, 308) and "location" in self.headers
+
+    def raise_for_status(self) -> Response:
+        """HTTPStatusError unless the status is 2xx; gives the response itself, so that calls can be chained."""
+        request = self._request
+        if request is None:
+            raise RuntimeError("raise_for_status() needs the request, and this response was made without one")
+        if self.is_success:
+            return self
+        kind = _KINDS.get(self.status_code // 100, "Invalid status")
+        url = request.url.copy_with(userinfo=None) if request.url._userinfo else request.url
+        message = f"{kind} '{self.status_code} {self.reason_phrase}' for url '{url}'"
+        if self.has_redirect_location:
+            message += f", which redirects to {self.headers['location']!r}"
+        raise HTTPStatusError(message, request=request, response=self)
+
+    # The body, whole.
+
+    @property
+    def content(self) -> bytes:
+        """The body, decoded. ResponseNotRead for a streamed response before ``read()`` or ``aread()``."""
+        if self._content is None:
+            raise ResponseNotRead
+        return self._content
+
+    @property
+    def charset_encoding(self) -> str | None:
+        """The charset that the Content-Type names, as it stands there."""
+        header = self.headers.get("content-type")
+        if header is not None:
+            for parameter in header.split(";")[1:]:
+                name, _, value = parameter.partition("=")
+                if name.strip().lower() == "charset":
+                    return str(value.strip().strip("'\"")) or None
+        return None
+
+    @property
+    def encoding(self) -> str:
+        """The charset by which `text` is decoded.
+
+        The one set, else the Content-Type's if Python knows it, else the default.
+        """
+        if self._encoding is None:
+            encoding = self.charset_encoding
+            if encoding is None or not _is_text_codec(encoding):
+                if isinstance(self.default_encoding, str):
+                    encoding = self.default_encoding
+                elif self._content is not None:
+                    encoding = self.default_encoding(self._content)
+                else:
+                    return "utf-8"
+            self._encoding = encoding
+        return self._encoding
+
+    @encoding.setter
+    def encoding(self, value: str) -> None:
+        if "_text" in self.__dict__:
+            raise ValueError("the encoding cannot be set any more: .text has been used")
+        self._encoding = value
+
+    @property
+    def text(self) -> str:
+        """The body as text; what does not decode becomes U+FFFD."""
+        text: str | None = self.__dict__.get("_text")
+        if text is None:
+            text = self._text = self.content.decode(self.encoding or "utf-8", "replace")
+        return text
+
+    def json(self, **kwargs: Any) -> Any:
+        """The body parsed as JSON; keyword arguments go to ``json.loads``. json.JSONDecodeError when it is none."""
+        from json import loads
+
+        return loads(self.content, **kwargs)
+
+    def read(self) -> bytes:
+        """Read the body whole, blocking, and give it."""
+        if self._content is None:
+            self._settle(b"".join(self.iter_bytes()))
+        return self.content
+
+    async def aread(self) -> bytes:
+        """Read the body whole and give it."""
+        if self._content is None:
+            self._settle(b"".join([piece async for piece in self.aiter_bytes()]))
+        return self.content
+
+    # The body, piece by piece. Leaving a loop over it midway is fine; close the response then, as ``with
+    # client.stream(...)`` does.
+
+    def iter_raw(self, chunk_size: int | None = None) -> Iterator[bytes]:
+        """The pieces of the body as they come, not decoded.
+
+        All of `chunk_size` bytes but the last, when that is given.
+        """
+        chunker = Rechunker(chunk_size)
+        stream = self._start_stream(
+            SyncByteStream, "blocking code cannot read a response of an AsyncClient: use the aiter_ methods"
+        )
+        for piece in stream:
+            self._received += len(piece)
+            yield from chunker.feed(piece)
+        yield from chunker.flush()
+        self.close()
+
+    async def aiter_raw(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        """The pieces of the body as they come, not decoded.
+
+        All of `chunk_size` bytes but the last, when that is given.
+        """
+        chunker = Rechunker(chunk_size)
+        stream = self._start_stream(
+            AsyncByteStream, "async code cannot read a response of a Client: use the iter_ methods"
+        )
+        async for piece in stream:
+            self._received += len(piece)
+            for full in chunker.feed(piece):
+                yield full
+        for rest in chunker.flush():
+            yield rest
+        await self.aclose()
+
+    def _start_stream(self, kind: type, refusal: str) -> Any:
+        if self.is_stream_consumed:
+            raise StreamConsumed
+        if self.is_closed:
+            raise StreamClosed
+        if not isinstance(self.stream, kind):
+            raise RuntimeError(refusal)
+        self.is_stream_consumed = True
+        return self.stream
+
+    def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
+        """The pieces of the body, decoded."""
+        if self._content is not None:
+            yield from _pieces(self._content, chunk_size)
+            return
+        decoder, chunker = self._decoder(), Rechunker(chunk_size)
+        for piece in self.iter_raw():
+            yield from chunker.feed(self._decoded(decoder, piece))
+        yield from chunker.feed(self._decoded(decoder, None))
+        yield from chunker.flush()
+
+    async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        """The pieces of the body, decoded."""
+        if self._content is not None:
+            for piece in _pieces(self._content, chunk_size):
+                yield piece
+            return
+        decoder, chunker = self._decoder(), Rechunker(chunk_size)
+        async for piece in self.aiter_raw():
+            for full in chunker.feed(self._decoded(decoder, piece)):
+                yield full
+        for rest in chunker.feed(self._decoded(decoder, None)) + chunker.flush():
+            yield rest
+
+    def iter_text(self, chunk_size: int | None = None) -> Iterator[str]:
+        """The pieces of the body as text, no character ever cut; `chunk_size` counts characters."""
+        text, chunker = self._text_decoder(), Rechunker(chunk_size)
+        for piece in self.iter_bytes():
+            yield from chunker.feed(text.decode(piece))
+        yield from chunker.feed(text.decode(b"", True))
+        yield from chunker.flush()
+
+    async def aiter_text(self, chunk_size: int | None = None) -> AsyncIterator[str]:
+        """The pieces of the body as text, no character ever cut; `chunk_size` counts characters."""
+        text, chunker = self._text_decoder(), Rechunker(chunk_size)
+        async for piece in self.aiter_bytes():
+            for full in chunker.feed(text.decode(piece)):
+                yield full
+        for rest in chunker.feed(text.decode(b"", True)) + chunker.flush():
+            yield rest
+
+    def iter_lines(self) -> Iterator[str]:
+        """The lines of the body, without their ends."""
+        lines = LineDecoder()
+        for piece in self.iter_text():
+            yield from lines.feed(piece)
+        yield from lines.flush()
+
+    async def aiter_lines(self) -> AsyncIterator[str]:
+        """The lines of the body, without their ends."""
+        lines = LineDecoder()
+        async for piece in self.aiter_text():
+            for line in lines.feed(piece):
+                yield line
+        for line in lines.flush():
+            yield line
+
+    def _decoder(self) -> ContentDecoder | None:
+        try:
+            return content_decoder(self.headers.get_list("content-encoding", split_commas=True))
+        except DecodingError as error:
+            raise self._with_request(error) from None
+
+    def _decoded(self, decoder: ContentDecoder | None, data: bytes | None) -> bytes:
+        if decoder is None:
+            return data or b""
+        try:
+            return decoder.flush() if data is None else decoder.decode(data)
+        except DecodingError as error:
+            raise self._with_request(error) from None
+
+    def _with_request(self, error: DecodingError) -> DecodingError:
+        if self._request is not None:
+            error.request = self._request
+        return error
+
+    def _text_decoder(self) -> codecs.IncrementalDecoder:
+        return codecs.getincrementaldecoder(self.encoding or "utf-8")(errors="replace")
+
+    def close(self) -> None:
+        """Release the connection: it goes back to the pool if the body was read to its end, and is closed if not."""
+        if isinstance(self.stream, AsyncByteStream) and not isinstance(self.stream, SyncByteStream):
+            raise RuntimeError("blocking code cannot close a response of an AsyncClient: use aclose()")
+        if not self.is_closed:
+            self._mark_closed()
+            self.stream.close()
+
+    async def aclose(self) -> None:
+        """Release the connection: it goes back to the pool if the body was read to its end, and is closed if not."""
+        if isinstance(self.stream, SyncByteStream) and not isinstance(self.stream, AsyncByteStream):
+            raise RuntimeError("async code cannot close a response of a Client: use close()")
+        if not self.is_closed:
+            self._mark_closed()
+            await self.stream.aclose()
+
+    def _mark_closed(self) -> None:
+        self.is_closed = True
+        if self._started is not None and self._elapsed is None:
+            self._elapsed = perf_counter() - self._started
+
+    def __repr__(self) -> str:
+        return f"<Response [{self.status_code} {self.reason_phrase}]>"
+
+    def __getattr__(self, name: str) -> Any:
+        # The stream of a body that came whole is made only when somebody asks for it.
+        if name == "stream" and self.__dict__.get("_content") is not None:
+            self.stream = ByteStream(self.__dict__["_content"])
+            return self.stream
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        _ = self.extensions, self.content  # the core's answer stays behind, so what it says is copied first
+        dropped = ("stream", "_raw", "is_closed", "_started", "next_request")
+        return {name: value for name, value in self.__dict__.items() if name not in dropped}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._raw = None
+        self._started = None
+        self.next_request = None
+        self.is_closed = True
+
+
+def _encode_response_body(content: Any, text: str | None, html: str | None, json: Any) -> tuple[str | None, Any]:
+    if content is not None:
+        return None, content.encode() if isinstance(content, str) else content
+    if text is not None:
+        return "text/plain; charset=utf-8", text.encode()
+    if html is not None:
+        return "text/html; charset=utf-8", html.encode()
+    if json is not None:
+        from json import dumps
+
+        return "application/json", dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return None, None
+
+
+def _pieces(content: bytes, size: int | None) -> Iterator[bytes]:
+    chunker = Rechunker(size)
+    yield from chunker.feed(content)
+    yield from chunker.flush()
+
+
+def _is_text_codec(name: str) -> bool:
+    try:
+        # Codecs such as hex or zlib are none of text.
+        return bool(codecs.lookup(name)._is_text_encoding)
+    except LookupError:
+        return False
+
+
+def _parse_links(header: str) -> list[dict[str, str]]:
+    """The links of a Link header (RFC 8288), each as a dict of its URL and parameters."""
+    links = []
+    for part in header.strip(" ,").split(", <"):
+        url, _, parameters = part.partition(";")
+        link = {"url": url.strip("<> '\"")}
+        for parameter in parameters.split(";"):
+            name, equals, value = parameter.partition("=")
+            if equals:
+                link[name.strip(" '\"")] = value.strip(" '\"")
+        links.append(link)
+    return links
