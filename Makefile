@@ -108,9 +108,34 @@ format: $(STAMPS)/check-tools  ## Format Rust and Python, and apply the lints' s
 
 # -------------------------------------------------------------------------------------------- benchmarks
 
+# Python 3.13 where there is one, since that is what the published numbers are measured on.
+BENCH_PYTHON ?= $(shell sh bench/find-python.sh 3.13 $(PYTHON))
+BENCH_VENV := bench/.venv
+BENCH_BIN := $(BENCH_VENV)/bin
+BENCH_STAMPS := $(BENCH_VENV)/stamps
+BENCH_PIP := $(BENCH_BIN)/python -m pip --quiet --require-virtualenv --disable-pip-version-check install
+
+$(BENCH_STAMPS)/venv:
+	$(BENCH_PYTHON) -m venv $(BENCH_VENV)
+	@mkdir -p $(BENCH_STAMPS) && touch $@
+
+$(BENCH_STAMPS)/peers: requirements/build.txt requirements/bench.txt requirements/bench-optional.txt $(BENCH_STAMPS)/venv
+	$(BENCH_PIP) -r requirements/build.txt -r requirements/bench.txt
+	@grep -v '^#' requirements/bench-optional.txt | while read peer; do \
+		$(BENCH_PIP) "$$peer" 2> /dev/null || echo "$$peer does not install here; its column is left out"; done
+	@touch $@
+
+$(BENCH_STAMPS)/native: $(RUST_SOURCES) $(BENCH_STAMPS)/peers
+	env -u CONDA_PREFIX VIRTUAL_ENV=$(abspath $(BENCH_VENV)) $(BENCH_BIN)/maturin develop --release
+	@touch $@
+
+$(BENCH_STAMPS)/loadgen: $(BENCH_SOURCES) $(BENCH_STAMPS)/venv
+	cargo build --release --package aioxide-loadgen
+	@touch $@
+
 .PHONY: bench
-bench:  ## Measure aioxide beside asyncio, uvloop and others, in an environment of its own (BENCH_ARGS="--only call_soon")
-	$(PYTHON) bench/setup.py -- $(BENCH_ARGS)
+bench: $(BENCH_STAMPS)/native $(BENCH_STAMPS)/loadgen  ## Measure aioxide beside asyncio, uvloop and others (BENCH_ARGS="--only call_soon --rounds 9")
+	$(BENCH_BIN)/python -m bench $(BENCH_ARGS)
 
 # --------------------------------------------------------------------------------------------- tidying up
 

@@ -1,0 +1,90 @@
+"""A contender's process: does one row's job on one contender, told what to do by lines of JSON on its input.
+
+``python -m bench.child server|loop|client|http-server CONTENDER JOB``. Each answer is one line of JSON. It ends when
+its input does, so that nothing is left running when the harness goes away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+from bench.contenders import loop_factory
+from bench.jobs import LOOP_JOBS, SERVERS, listening_socket
+
+
+def say(answer: dict[str, Any]) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+def end_with_input() -> None:
+    """Wait for the input's end, and leave at once: the loop in the main thread has no part in it."""
+    sys.stdin.read()
+    os._exit(0)
+
+
+def serve(contender: str, job: str) -> None:
+    """Run an echo server until the harness goes away."""
+    threading.Thread(target=end_with_input, daemon=True).start()
+    with listening_socket() as listener, asyncio.Runner(loop_factory=loop_factory(contender)) as runner:
+        say({"port": listener.getsockname()[1], "loop": str(type(runner.get_loop()))})
+        runner.run(SERVERS[job](listener))  # type: ignore[arg-type]  # the jobs are coroutine functions
+
+
+def time_rounds(work: Any) -> None:
+    """For each line of the input do the work once, and answer how long it took."""
+    for line in sys.stdin:
+        order = json.loads(line)
+        begin, begin_cpu = time.perf_counter(), time.process_time()
+        work(order)
+        seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - begin_cpu
+        say({"operations": order["operations"], "seconds": seconds, "cpu_seconds": cpu_seconds})
+
+
+def run_on_loop(contender: str, job: str) -> None:
+    """Do a job of the loop alone, once for each line of the input."""
+    with asyncio.Runner(loop_factory=loop_factory(contender)) as runner:
+        say({"loop": str(type(runner.get_loop()))})
+        time_rounds(lambda order: runner.run(LOOP_JOBS[job](order["operations"])))  # type: ignore[arg-type]
+
+
+def run_client(contender: str) -> None:
+    """Make requests of the server that each line of the input names."""
+    from bench import clients
+
+    client = clients.make(contender)
+    say({})
+    time_rounds(lambda order: client.get(order["url"], order["operations"], order["connections"], order["bytes_each"]))
+    client.close()
+
+
+def serve_http(bytes_each: int) -> None:
+    """Run the engine's own HTTP server until the harness goes away."""
+    from aioxide._native import HttpServer
+
+    with HttpServer(body_size=bytes_each) as server:
+        say({"url": server.url})
+        sys.stdin.read()
+
+
+def main(kind: str, contender: str, job: str) -> None:
+    match kind:
+        case "server":
+            serve(contender, job)
+        case "loop":
+            run_on_loop(contender, job)
+        case "client":
+            run_client(contender)
+        case "http-server":
+            serve_http(int(job))
+        case _:
+            raise ValueError(kind)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

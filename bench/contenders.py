@@ -1,0 +1,52 @@
+"""Who takes part: the event loops, and the HTTP clients, each by the name that tables show."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.metadata
+from collections.abc import Callable
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+# name: (distribution, module, attribute that makes a loop)
+LOOPS: dict[str, tuple[str, str, str]] = {
+    "aioxide": ("aioxide", "aioxide", "new_event_loop"),
+    "asyncio": ("", "asyncio", "SelectorEventLoop"),
+    "uvloop": ("uvloop", "uvloop", "new_event_loop"),
+    "rloop": ("rloop", "rloop", "new_event_loop"),
+}
+
+# name: (distributions that it needs, loop that it runs on; none for a client that has no event loop)
+CLIENTS: dict[str, tuple[tuple[str, ...], str | None]] = {
+    "aioxide": (("aioxide",), "aioxide"),
+    "aioxide-rust": (("aioxide",), "aioxide"),
+    "httpx": (("httpx",), "asyncio"),
+    "aiohttp": (("aiohttp",), "asyncio"),
+    "aiohttp-uvloop": (("aiohttp", "uvloop"), "uvloop"),
+    "aiohttp-aioxide": (("aiohttp", "aioxide"), "aioxide"),
+    "pycurl": (("pycurl",), None),
+}
+
+
+def loop_factory(name: str) -> LoopFactory:
+    """What makes a new event loop of the contender."""
+    _, module, attribute = LOOPS[name]
+    factory: LoopFactory = getattr(importlib.import_module(module), attribute)
+    return factory
+
+
+def distributions(name: str) -> tuple[str, ...]:
+    """The installed packages that a contender, loop or client, is made of."""
+    if name in CLIENTS:
+        return CLIENTS[name][0]
+    distribution = LOOPS[name][0]
+    return (distribution,) if distribution else ()
+
+
+def version(name: str) -> str | None:
+    """The versions of a contender's packages, or None where one of them is not installed."""
+    try:
+        return ", ".join(f"{each} {importlib.metadata.version(each)}" for each in distributions(name)) or "standard library"
+    except importlib.metadata.PackageNotFoundError:
+        return None

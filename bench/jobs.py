@@ -1,0 +1,183 @@
+"""What contenders run inside their own processes: echo servers, and jobs of the loop alone."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+BACKLOG = 1024
+PENDING_TIMERS = 10_000
+CHAINS = 100
+TASKS_AT_ONCE = 100
+READ_SIZE = 256 * 1024
+
+
+def listening_socket() -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+class EchoProtocol(asyncio.Protocol):
+    """Sends back what it is sent."""
+
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport, with no limit on what it may hold back, so that no contender stops reading."""
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Send it back."""
+        self.transport.write(data)
+
+
+async def serve_protocol(listener: socket.socket) -> None:
+    server = await asyncio.get_running_loop().create_server(EchoProtocol, sock=listener)
+    await server.serve_forever()
+
+
+async def serve_streams(listener: socket.socket) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(READ_SIZE):
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass  # the load generator closes with a message under way
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(echo, sock=listener)
+    await server.serve_forever()
+
+
+async def serve_sock(listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def echo(connection: socket.socket) -> None:
+        with connection:
+            try:
+                while data := await loop.sock_recv(connection, READ_SIZE):
+                    await loop.sock_sendall(connection, data)
+            except ConnectionError:
+                pass  # the load generator closes with a message under way
+
+    async with asyncio.TaskGroup() as group:
+        while True:
+            connection, _ = await loop.sock_accept(listener)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            group.create_task(echo(connection))
+
+
+SERVERS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
+    "protocol": serve_protocol,
+    "streams": serve_streams,
+    "sock": serve_sock,
+}
+
+
+async def call_soon(operations: int) -> None:
+    """Chains of callbacks, each of which schedules its next: a busy loop's ready queue is neither empty nor endless."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    left = operations
+
+    def step() -> None:
+        nonlocal left
+        left -= 1
+        if left >= CHAINS:
+            loop.call_soon(step)
+        elif left == 0:
+            done.set_result(None)
+
+    for _ in range(CHAINS):
+        loop.call_soon(step)
+    await done
+
+
+async def call_later(operations: int) -> None:
+    """Timers that all run out within 2 ms, a thousand pending at a time."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    left = operations
+    pending = 1000
+
+    def fire(delay: float) -> None:
+        nonlocal left
+        left -= 1
+        if left >= pending:
+            loop.call_later(delay, fire, delay)
+        elif left == 0:
+            done.set_result(None)
+
+    for n in range(pending):
+        delay = 0.002 * n / pending
+        loop.call_later(delay, fire, delay)
+    await done
+
+
+async def timer_cancel(operations: int) -> None:
+    """Timeouts that are set and cancelled, as around each request of a service, with many others pending."""
+    loop = asyncio.get_running_loop()
+    others = [loop.call_later(3600 + n, print) for n in range(PENDING_TIMERS)]
+    for n in range(operations):
+        loop.call_later(30, print).cancel()
+        if n % 100 == 0:
+            await asyncio.sleep(0)  # the loop turns between requests, and may tidy its timers then
+    for other in others:
+        other.cancel()
+
+
+async def sleep0(operations: int) -> None:
+    for _ in range(operations):
+        await asyncio.sleep(0)
+
+
+async def gather(operations: int) -> None:
+    async def small(n: int) -> int:
+        return n
+
+    for _ in range(operations // TASKS_AT_ONCE):
+        await asyncio.gather(*[small(n) for n in range(TASKS_AT_ONCE)])
+
+
+async def threadsafe(operations: int) -> None:
+    """One thread schedules, as fast as it can, what another's loop runs; at most a thousand are under way."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    room = threading.Semaphore(1000)
+    left = operations
+
+    def step() -> None:
+        nonlocal left
+        left -= 1
+        room.release()
+        if left == 0:
+            done.set_result(None)
+
+    def schedule() -> None:
+        for _ in range(operations):
+            room.acquire()
+            loop.call_soon_threadsafe(step)
+
+    thread = threading.Thread(target=schedule)
+    thread.start()
+    await done
+    thread.join()
+
+
+LOOP_JOBS: dict[str, Callable[[int], Awaitable[None]]] = {
+    "call_soon": call_soon,
+    "call_later": call_later,
+    "timer_cancel": timer_cancel,
+    "sleep0": sleep0,
+    "gather": gather,
+    "threadsafe": threadsafe,
+}

@@ -1,0 +1,59 @@
+//! The command line.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What to do, as the command line says it.
+#[derive(Debug)]
+pub struct Arguments {
+    /// The echo server.
+    pub address: SocketAddr,
+    /// How many connections are kept busy.
+    pub connections: usize,
+    /// A message's size.
+    pub bytes: usize,
+    /// How long to measure.
+    pub duration: Duration,
+}
+
+impl Arguments {
+    /// Reads `--name value` pairs; all four are wanted, each once.
+    pub fn parse(arguments: impl Iterator<Item = String>) -> io::Result<Self> {
+        let (mut address, mut connections, mut bytes, mut seconds) = (None, None, None, None);
+        let mut arguments = arguments;
+        while let Some(name) = arguments.next() {
+            let value = arguments.next().ok_or_else(|| invalid(&format!("{name} wants a value")))?;
+            match name.as_str() {
+                "--address" => address = Some(parse::<SocketAddr>(&name, &value)?),
+                "--connections" => connections = Some(parse::<usize>(&name, &value)?),
+                "--bytes" => bytes = Some(parse::<usize>(&name, &value)?),
+                "--seconds" => seconds = Some(parse::<f64>(&name, &value)?),
+                _ => return Err(invalid(&format!("no such option: {name}"))),
+            }
+        }
+        let (Some(address), Some(connections), Some(bytes), Some(seconds)) = (address, connections, bytes, seconds)
+        else {
+            return Err(invalid("wanted: --address HOST:PORT --connections N --bytes N --seconds S"));
+        };
+        if connections == 0 || bytes == 0 {
+            return Err(invalid("--connections and --bytes are at least 1"));
+        }
+        if !address.ip().is_loopback() {
+            return Err(invalid("--address must be a loopback address: this is load, and nobody else asked for it"));
+        }
+        let duration = Duration::try_from_secs_f64(seconds).map_err(|error| invalid(&format!("--seconds: {error}")))?;
+        Ok(Self { address, connections, bytes, duration })
+    }
+}
+
+fn parse<T: std::str::FromStr>(name: &str, value: &str) -> io::Result<T>
+where
+    T::Err: std::fmt::Display,
+{
+    value.parse().map_err(|error| invalid(&format!("{name} {value}: {error}")))
+}
+
+fn invalid(message: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}

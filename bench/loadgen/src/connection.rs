@@ -1,0 +1,75 @@
+//! One connection: a message goes out, and comes back.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+/// A connection to the server, with at most one message under way.
+pub struct Connection {
+    stream: TcpStream,
+    /// Bytes of the message that the kernel has taken.
+    sent: usize,
+    /// Bytes of the message that came back.
+    received: usize,
+    /// When the message was sent; `None` while none is under way.
+    sent_at: Option<Instant>,
+}
+
+impl Connection {
+    pub fn open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        Ok(Self { stream, sent: 0, received: 0, sent_at: None })
+    }
+
+    /// Begins to send the message, unless one is under way.
+    pub fn send(&mut self, payload: &[u8], now: Instant) -> io::Result<()> {
+        if self.sent_at.is_some() {
+            return Ok(());
+        }
+        (self.sent, self.received, self.sent_at) = (0, 0, Some(now));
+        self.write(payload)
+    }
+
+    /// Goes on with the message as far as the kernel lets it. Answers when it was sent, once it is back whole.
+    pub fn turn(&mut self, payload: &[u8], scratch: &mut [u8]) -> io::Result<Option<Instant>> {
+        self.write(payload)?;
+        loop {
+            let count = match self.stream.read(scratch) {
+                Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed a connection")),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let end = self.received + count;
+            if payload.get(self.received..end) != Some(&scratch[..count]) {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "what came back is not what was sent"));
+            }
+            self.received = end;
+            if end == payload.len() {
+                return Ok(self.sent_at.take());
+            }
+        }
+    }
+
+    fn write(&mut self, payload: &[u8]) -> io::Result<()> {
+        while self.sent_at.is_some() && self.sent < payload.len() {
+            match self.stream.write(&payload[self.sent..]) {
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}

@@ -1,0 +1,137 @@
+//! Keeps a number of connections to an echo server busy, one message under way on each, and says how many came back.
+//!
+//! ```text
+//! aioxide-loadgen --address 127.0.0.1:9000 --connections 100 --bytes 1024 --seconds 0.3
+//! ```
+//!
+//! It connects, sends one message over each connection to warm the server up, prints `ready`, and waits for a line
+//! on its standard input. Then it measures, prints one line of JSON, and waits for the end of its input before it
+//! closes the connections, so that neither connecting nor closing falls into the measured time.
+//!
+//! Every byte that comes back is compared with what was sent.
+
+mod arguments;
+mod connection;
+mod report;
+
+use std::io::{self, BufRead, Write};
+use std::mem::MaybeUninit;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll;
+
+use arguments::Arguments;
+use connection::Connection;
+use report::Report;
+
+/// A server that answers nothing for this long has failed.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    match Arguments::parse(std::env::args().skip(1)).and_then(|arguments| run(&arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("aioxide-loadgen: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> io::Result<()> {
+    let mut load = Load::connect(arguments)?;
+    load.turn_until(&mut Report::default(), |report| {
+        report.operations() >= arguments.connections
+    })?;
+    let stdin = io::stdin();
+    let mut lines = stdin.lock().lines();
+    say("ready")?;
+    if lines.next().transpose()?.is_none() {
+        return Ok(()); // the harness went away
+    }
+
+    let mut report = Report::default();
+    let begin = Instant::now();
+    let end = begin + arguments.duration;
+    load.send_all()?;
+    load.turn_until(&mut report, |_| Instant::now() >= end)?;
+    say(&report.to_json(begin.elapsed()))?;
+    // Whatever still arrives on the input, its end is what is waited for.
+    for line in lines {
+        line?;
+    }
+    Ok(())
+}
+
+fn say(line: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}
+
+/// The connections, and the epoll instance that watches them.
+struct Load {
+    epoll: rustix::fd::OwnedFd,
+    connections: Vec<Connection>,
+    payload: Vec<u8>,
+    /// Where the bytes that came back are read to; they are checked at once, so one serves all connections.
+    scratch: Vec<u8>,
+}
+
+impl Load {
+    /// Opens every connection and sends one message on each.
+    fn connect(arguments: &Arguments) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let payload: Vec<u8> = (0..arguments.bytes).map(|n| (n % 251) as u8).collect();
+        let mut connections = Vec::with_capacity(arguments.connections);
+        for number in 0..arguments.connections {
+            let connection = Connection::open(arguments.address)?;
+            // Edge-triggered, so that a connection is never watched anew.
+            let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+            epoll::add(&epoll, &connection, epoll::EventData::new_u64(number as u64), interest)?;
+            connections.push(connection);
+        }
+        let scratch = vec![0; arguments.bytes.max(64 * 1024)];
+        let mut load = Self { epoll, connections, payload, scratch };
+        load.send_all()?;
+        Ok(load)
+    }
+
+    /// Sends one message on each connection that has none under way.
+    fn send_all(&mut self) -> io::Result<()> {
+        for connection in &mut self.connections {
+            connection.send(&self.payload, Instant::now())?;
+        }
+        Ok(())
+    }
+
+    /// Answers what is ready until `done` says so; a message that came back whole is sent again at once, but for
+    /// those that came back after `done`.
+    fn turn_until(&mut self, report: &mut Report, done: impl Fn(&Report) -> bool) -> io::Result<()> {
+        let mut events = [MaybeUninit::uninit(); 256];
+        let silence_max = rustix::event::Timespec { tv_sec: SILENCE_MAX.as_secs() as i64, tv_nsec: 0 };
+        loop {
+            let ready = match epoll::wait(&self.epoll, &mut events, Some(&silence_max)) {
+                Ok((ready, _)) => ready,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if ready.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the server answered nothing for 10 seconds"));
+            }
+            let now = Instant::now();
+            for event in ready {
+                let connection = &mut self.connections[event.data.u64() as usize];
+                if let Some(sent_at) = connection.turn(&self.payload, &mut self.scratch)? {
+                    report.record(now.duration_since(sent_at));
+                    if !done(report) {
+                        connection.send(&self.payload, now)?;
+                    }
+                }
+            }
+            if done(report) {
+                return Ok(());
+            }
+        }
+    }
+}
