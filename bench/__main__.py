@@ -16,9 +16,15 @@ LOADGEN = TARGET / "release" / "aioxide-loadgen"
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench", description="Measure aioxide beside other event loops and HTTP clients.")
-    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="only rows with one of the words in their name")
-    parser.add_argument("--contenders", nargs="+", default=[], metavar="NAME", help="only these contenders, with aioxide")
+    parser = argparse.ArgumentParser(
+        prog="bench", description="Measure aioxide beside other event loops and HTTP clients."
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="WORD", help="only rows with one of the words in their name"
+    )
+    parser.add_argument(
+        "--contenders", nargs="+", default=[], metavar="NAME", help="only these contenders, with aioxide"
+    )
     parser.add_argument("--rounds", type=int, default=9, help="counted rounds of each contender (9)")
     parser.add_argument("--seconds", type=float, default=0.25, help="how long a round is (0.25)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's numbers there")
@@ -50,14 +56,18 @@ def main() -> int:
     harness = Harness(LOADGEN, options.rounds, options.seconds)
     measured: list[tuple[rows.Row, list[Result]]] = []
     for row in chosen:
-        wanted = [name for name in row.contenders if not options.contenders or name in (report.OURS, *options.contenders)]
+        wanted = [
+            name for name in row.contenders if not options.contenders or name in (report.OURS, *options.contenders)
+        ]
         results = harness.run(row, [name for name in wanted if name in versions])
         measured.append((row, results))
         print(f"\n{report.row_table(row, results)}", flush=True)
     print(f"\nCPU of the others, as a multiple of ours:\n\n{report.summary(measured)}")
     if options.json:
         options.json.write_text(json.dumps(report.to_json(facts, versions, measured), indent=1))
-    failed = [result for _, results in measured for result in results if result.contender == report.OURS and result.error]
+    failed = [
+        result for _, results in measured for result in results if result.contender == report.OURS and result.error
+    ]
     return 1 if failed else 0
 
 

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from bench.contenders import loop_factory
-from bench.jobs import LOOP_JOBS, SERVERS, listening_socket
+from bench.jobs import LOOP_JOBS, SERVERS
 
 
 def say(answer: dict[str, Any]) -> None:
@@ -31,9 +31,8 @@ def end_with_input() -> None:
 def serve(contender: str, job: str) -> None:
     """Run an echo server until the harness goes away."""
     threading.Thread(target=end_with_input, daemon=True).start()
-    with listening_socket() as listener, asyncio.Runner(loop_factory=loop_factory(contender)) as runner:
-        say({"port": listener.getsockname()[1], "loop": str(type(runner.get_loop()))})
-        runner.run(SERVERS[job](listener))  # type: ignore[arg-type]  # the jobs are coroutine functions
+    with asyncio.Runner(loop_factory=loop_factory(contender)) as runner:
+        runner.run(SERVERS[job](lambda port: say({"port": port})))
 
 
 def time_rounds(work: Any) -> None:
@@ -50,7 +49,7 @@ def run_on_loop(contender: str, job: str) -> None:
     """Do a job of the loop alone, once for each line of the input."""
     with asyncio.Runner(loop_factory=loop_factory(contender)) as runner:
         say({"loop": str(type(runner.get_loop()))})
-        time_rounds(lambda order: runner.run(LOOP_JOBS[job](order["operations"])))  # type: ignore[arg-type]
+        time_rounds(lambda order: runner.run(LOOP_JOBS[job](order["operations"])))
 
 
 def run_client(contender: str) -> None:

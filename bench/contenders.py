@@ -47,6 +47,9 @@ def distributions(name: str) -> tuple[str, ...]:
 def version(name: str) -> str | None:
     """The versions of a contender's packages, or None where one of them is not installed."""
     try:
-        return ", ".join(f"{each} {importlib.metadata.version(each)}" for each in distributions(name)) or "standard library"
+        return (
+            ", ".join(f"{each} {importlib.metadata.version(each)}" for each in distributions(name))
+            or "standard library"
+        )
     except importlib.metadata.PackageNotFoundError:
         return None

@@ -5,23 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Awaitable, Callable
-from typing import cast
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+# Told the port that a server listens on, once it does.
+Announce = Callable[[int], None]
 
 BACKLOG = 1024
 PENDING_TIMERS = 10_000
 CHAINS = 100
 TASKS_AT_ONCE = 100
 READ_SIZE = 256 * 1024
-
-
-def listening_socket() -> socket.socket:
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(BACKLOG)
-    listener.setblocking(False)
-    return listener
 
 
 class EchoProtocol(asyncio.Protocol):
@@ -38,12 +32,17 @@ class EchoProtocol(asyncio.Protocol):
         self.transport.write(data)
 
 
-async def serve_protocol(listener: socket.socket) -> None:
-    server = await asyncio.get_running_loop().create_server(EchoProtocol, sock=listener)
+async def serve_protocol(announce: Announce) -> None:
+    server = await asyncio.get_running_loop().create_server(EchoProtocol, "127.0.0.1", 0, backlog=BACKLOG)
+    await serve_forever(server, announce)
+
+
+async def serve_forever(server: asyncio.Server, announce: Announce) -> None:
+    announce(server.sockets[0].getsockname()[1])
     await server.serve_forever()
 
 
-async def serve_streams(listener: socket.socket) -> None:
+async def serve_streams(announce: Announce) -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(READ_SIZE):
@@ -54,11 +53,11 @@ async def serve_streams(listener: socket.socket) -> None:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(echo, sock=listener)
-    await server.serve_forever()
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, backlog=BACKLOG)
+    await serve_forever(server, announce)
 
 
-async def serve_sock(listener: socket.socket) -> None:
+async def serve_sock(announce: Announce) -> None:
     loop = asyncio.get_running_loop()
 
     async def echo(connection: socket.socket) -> None:
@@ -69,14 +68,18 @@ async def serve_sock(listener: socket.socket) -> None:
             except ConnectionError:
                 pass  # the load generator closes with a message under way
 
-    async with asyncio.TaskGroup() as group:
+    with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as listener:
+        listener.setblocking(False)
+        announce(listener.getsockname()[1])
+        tasks = set()
         while True:
             connection, _ = await loop.sock_accept(listener)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            group.create_task(echo(connection))
+            tasks.add(task := loop.create_task(echo(connection)))
+            task.add_done_callback(tasks.discard)
 
 
-SERVERS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
+SERVERS: dict[str, Callable[[Announce], Coroutine[Any, Any, None]]] = {
     "protocol": serve_protocol,
     "streams": serve_streams,
     "sock": serve_sock,
@@ -173,7 +176,7 @@ async def threadsafe(operations: int) -> None:
     thread.join()
 
 
-LOOP_JOBS: dict[str, Callable[[int], Awaitable[None]]] = {
+LOOP_JOBS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
     "call_soon": call_soon,
     "call_later": call_later,
     "timer_cancel": timer_cancel,

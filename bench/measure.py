@@ -158,6 +158,18 @@ class Harness:
     def run(self, row: Row, contenders: list[str]) -> list[Result]:
         """Measure a row: one round to warm up, then the counted ones, the contenders' order turned in each."""
         results = {name: Result(name) for name in contenders}
+        try:
+            self.run_rounds(row, contenders, results)
+        except ContenderError as error:
+            return [Result(name, error=f"no HTTP server: {error}") for name in contenders]
+        return list(results.values())
+
+    def run_rounds(self, row: Row, contenders: list[str], results: dict[str, Result]) -> None:
+        """Measure a row into ``results``.
+
+        Raises:
+            ContenderError: the HTTP server did not start; a contender's own failure is in its result.
+        """
         with contextlib.ExitStack() as stack:
             url = stack.enter_context(self.http_server(row)) if row.kind == "client" else ""
             contests = {name: Contest(self, row, name, url) for name in contenders}
@@ -168,7 +180,6 @@ class Harness:
                 for name in turned:
                     if results[name].error is None:
                         self.take_turn(contests[name], results[name], counted=number >= 0)
-        return list(results.values())
 
     def take_turn(self, contest: Contest, result: Result, *, counted: bool) -> None:
         """Let a contender have one round; one that cannot do it has no further one."""

@@ -28,7 +28,8 @@ def row_table(row: Row, results: list[Result]) -> str:
     ours = next((result for result in results if result.contender == OURS), None)
     lines = [f"{row.name}: {row.title} (an operation is one {row.operation})"]
     lines.append(
-        f"  {'':<16}{'CPU µs/op':>11}{'spread':>9}{'op/s':>13}{'p50 µs':>9}{'p99 µs':>9}{'peak MiB':>10}{'CPU ÷ ours':>12}"
+        f"  {'':<16}{'CPU µs/op':>11}{'spread':>9}{'op/s':>13}"
+        f"{'p50 µs':>9}{'p99 µs':>9}{'peak MiB':>10}{'CPU ÷ ours':>12}"
     )
     for result in results:
         if result.error is not None:
@@ -66,7 +67,9 @@ def summary(measured: list[tuple[Row, list[Result]]]) -> str:
     return "\n".join(lines)
 
 
-def to_json(machine: dict[str, Any], versions: dict[str, str], measured: list[tuple[Row, list[Result]]]) -> dict[str, Any]:
+def to_json(
+    machine: dict[str, Any], versions: dict[str, str], measured: list[tuple[Row, list[Result]]]
+) -> dict[str, Any]:
     """Everything that was measured, every round of it; times in seconds, sizes in bytes."""
     rows = []
     for row, results in measured:

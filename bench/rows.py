@@ -33,7 +33,7 @@ class Row:
 def echo(job: str, title: str, connections: int, bytes_each: int) -> Row:
     size = f"{bytes_each // 1024} KiB"
     plural = "connection" if connections == 1 else "connections"
-    name = f"{job}-{bytes_each // 1024}k-{connections}"
+    name = f"tcp-{job}-{bytes_each // 1024}k-{connections}"
     return Row(name, f"{title}, {size} × {connections} {plural}", "round trip", "server", job, connections, bytes_each)
 
 
@@ -48,7 +48,14 @@ ROWS: tuple[Row, ...] = (
     echo("sock", "TCP echo, sock_recv and sock_sendall", 100, 1024),
     Row("call_soon", "call_soon, 100 chains of callbacks", "callback", "loop", "call_soon", operations=50_000),
     Row("call_later", "call_later, delays of 0 to 2 ms", "timer", "loop", "call_later", operations=20_000),
-    Row("timer_cancel", "call_later and cancel, 10,000 others pending", "timer", "loop", "timer_cancel", operations=50_000),
+    Row(
+        "timer_cancel",
+        "call_later and cancel, 10,000 others pending",
+        "timer",
+        "loop",
+        "timer_cancel",
+        operations=50_000,
+    ),
     Row("sleep0", "await sleep(0)", "sleep", "loop", "sleep0", operations=50_000),
     Row("gather", "gather of 100 tasks", "task", "loop", "gather", operations=20_000),
     Row("threadsafe", "call_soon_threadsafe from another thread", "callback", "loop", "threadsafe", operations=20_000),
