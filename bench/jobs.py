@@ -39,7 +39,8 @@ async def serve_protocol(announce: Announce) -> None:
 
 async def serve_forever(server: asyncio.Server, announce: Announce) -> None:
     announce(server.sockets[0].getsockname()[1])
-    await server.serve_forever()
+    # create_server has started it; serve_forever would do no more but wait, and not every contender's does that.
+    await asyncio.get_running_loop().create_future()
 
 
 async def serve_streams(announce: Announce) -> None:
