@@ -40,9 +40,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> io::Result<()> {
     let mut load = Load::connect(arguments)?;
-    load.turn_until(&mut Report::default(), |report| {
-        report.operations() >= arguments.connections
-    })?;
+    load.turn_until(&mut Report::default(), |report| report.operations() >= arguments.connections)?;
     let stdin = io::stdin();
     let mut lines = stdin.lock().lines();
     say("ready")?;
