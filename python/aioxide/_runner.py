@@ -1,0 +1,207 @@
+"""The machine inside `gen.coroutine`: one generator, one future, and the way between them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from concurrent import futures
+from typing import Any
+
+from ._yielding import Moment, future_to_wait_for, without_own_frame
+from .concurrent import AnyFuture, call_when_done, future_set_result_unless_cancelled
+
+
+class Return(Exception):
+    """Raised by a coroutine to return `value`; today's spelling is `return value`.
+
+    As it is an exception, `except Exception` around it catches it. Where the coroutine uses `return` nothing does.
+
+    Example:
+        >>> Return(5).value
+        5
+    """
+
+    def __init__(self, value: Any = None) -> None:
+        super().__init__(value)
+        self.value = value
+
+
+class CoroutineFuture(asyncio.Future[Any]):
+    """The future of a coroutine that has to wait. Cancelling it asks the coroutine; the rest is `asyncio.Future`."""
+
+    __slots__ = ("runner",)
+
+    def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.runner: Runner | None = None
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Ask the coroutine to stop; False if it has ended already. See `coroutine`."""
+        if self.runner is None or self.done():
+            return super().cancel(msg)
+        return self.runner.cancel(msg)
+
+
+def cancel_message(exc: asyncio.CancelledError) -> Any:
+    """What was given to the `cancel` that raised `exc`."""
+    return exc.args[0] if exc.args else None
+
+
+class Runner:
+    """Runs a generator that has yielded once, and completes a future with its outcome. `coroutine` makes these.
+
+    Lives as long as `result_future` or what the generator waits for refers to it. Everything must be called in the
+    thread of the future's loop.
+
+    Args:
+        ctx_run: calls `ctx_run(function, *args)` in the generator's context: `contextvars.Context.run`.
+        gen: the generator.
+        result_future: what to complete when it ends.
+        first_yielded: what it has yielded.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_cancel_message",
+        "_error",
+        "_must_cancel",
+        "ctx_run",
+        "finished",
+        "future",
+        "gen",
+        "loop",
+        "result_future",
+        "running",
+    )
+
+    def __init__(
+        self,
+        ctx_run: Callable[..., Any],
+        gen: Generator[Any, Any, Any],
+        result_future: asyncio.Future[Any],
+        first_yielded: Any,
+    ) -> None:
+        self.ctx_run = ctx_run
+        self.gen = gen
+        self.result_future = result_future
+        self.loop = result_future.get_loop()
+        #: What the generator waits for; None while it runs, and where `_error` is to be raised into it.
+        self.future: AnyFuture[Any] | Moment | None = None
+        self.running = False
+        self.finished = False
+        self._error: BaseException | None = None
+        # Cancellation was asked for, but what the generator waits for could not pass it on: raise it at the next step.
+        self._must_cancel = False
+        self._cancel_message: Any = None
+        if isinstance(result_future, CoroutineFuture):
+            result_future.runner = self
+        if ctx_run(self.handle_yield, first_yielded):
+            ctx_run(self.run)
+
+    def run(self) -> None:
+        """Resume the generator with the outcome of what it waited for, until it has to wait again or ends."""
+        if self.running or self.finished:
+            return
+        self.running = True
+        try:
+            while self._step():
+                pass
+        finally:
+            self.running = False
+
+    def _step(self) -> bool:
+        """From one yield to the next; tells whether to go on at once."""
+        value, error = self._outcome()
+        try:
+            yielded = self.gen.send(value) if error is None else self.gen.throw(error)
+        except (StopIteration, Return) as end:
+            self._finish()
+            future_set_result_unless_cancelled(self.result_future, end.value)
+            return False
+        except (KeyboardInterrupt, SystemExit) as exc:
+            # As a task does: the waiting ones hear of it, and so does whoever runs the loop.
+            self._fail(exc)
+            raise
+        except BaseException as exc:  # noqa: BLE001 - it goes into the future
+            self._fail(without_own_frame(exc))
+            return False
+        return self.handle_yield(yielded)
+
+    def _outcome(self) -> tuple[Any, BaseException | None]:
+        """What to send into the generator, or to raise into it."""
+        future, self.future = self.future, None
+        error, self._error = self._error, None
+        value = None
+        if future is not None and future.done():  # a concurrent one that was given up on need not be
+            try:
+                value = future.result()
+            except BaseException as exc:  # noqa: BLE001 - the generator gets it
+                error = without_own_frame(exc)
+        if self._must_cancel:
+            self._must_cancel = False
+            if not isinstance(error, asyncio.CancelledError):
+                error = _cancelled_error(self._cancel_message)
+        return value, error
+
+    def handle_yield(self, yielded: Any) -> bool:
+        """Begin to wait for what was yielded; tells whether it is there already, and `run` to be called."""
+        try:
+            future = future_to_wait_for(yielded, self.loop)
+            if isinstance(future, Moment):
+                self.loop.call_soon(self._wake, future)
+            elif not future.done():
+                call_when_done(self.loop, future, self._wake)
+            else:
+                self.future = future
+                return True
+        except BaseException as exc:  # noqa: BLE001 - the generator gets it
+            self._error = without_own_frame(exc)
+            return True
+        self.future = future
+        if self._must_cancel:
+            # It was cancelled while it ran.
+            self._must_cancel = False
+            self.cancel(self._cancel_message)
+        return False
+
+    def _wake(self, future: AnyFuture[Any] | Moment) -> None:
+        if future is self.future:  # and not one that was given up on
+            self.ctx_run(self.run)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Ask the generator to end, as `asyncio.Task.cancel` does; False if it has ended already."""
+        if self.finished:
+            return False
+        self._cancel_message = msg
+        future = self.future
+        if future is None or isinstance(future, Moment):
+            self._must_cancel = True  # it runs, and is told at its next yield; or the next turn tells it
+        elif isinstance(future, futures.Future):
+            # The executor's thread may be at it and cannot be stopped, so this does not wait for it.
+            self._must_cancel = True
+            future.cancel()
+            self.loop.call_soon(self._wake, future)
+        elif not future.cancel(msg):
+            self._must_cancel = True  # it is done: its wake-up is on the way
+        return True
+
+    def _finish(self) -> None:
+        self.finished = True
+        if isinstance(self.result_future, CoroutineFuture):
+            self.result_future.runner = None
+
+    def _fail(self, exc: BaseException) -> None:
+        self._finish()
+        future = self.result_future
+        if isinstance(exc, asyncio.CancelledError):
+            future.cancel(cancel_message(exc))
+        elif not future.done():
+            future.set_exception(exc)
+        else:
+            self.loop.call_exception_handler(
+                {"message": "exception in a coroutine whose future is done", "exception": exc, "future": future}
+            )
+
+
+def _cancelled_error(message: Any) -> asyncio.CancelledError:
+    return asyncio.CancelledError() if message is None else asyncio.CancelledError(message)
