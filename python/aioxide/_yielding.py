@@ -87,6 +87,8 @@ def convert_yielded(yielded: Any) -> AnyFuture[Any] | Moment:
 def future_to_wait_for(yielded: Any, loop: asyncio.AbstractEventLoop) -> AnyFuture[Any] | Moment:
     """`convert_yielded`, and a check that `loop` can wait for it: `RuntimeError` if it belongs to a different loop."""
     future = convert_yielded(yielded)
+    if not isinstance(future, asyncio.Future | futures.Future | Moment) and not asyncio.isfuture(future):
+        raise BadYieldError(f"what is registered with convert_yielded made {future!r}, which is no future")
     if isinstance(future, asyncio.Future) and not future.done() and future.get_loop() is not loop:
         raise RuntimeError(f"{future!r} belongs to a different event loop than the one that is to wait for it")
     return future
@@ -160,7 +162,7 @@ def multi(children: Iterable[Any] | Mapping[Any, Any], quiet_exceptions: QuietEx
     values = list(children.values() if isinstance(children, Mapping) else children)
     waited = _convert_all(values, loop)
     combined = WaitingFuture(loop=loop)
-    hide_creator(combined, __file__)
+    hide_creator(combined)
     pending = combined.pending
     pending.update(child for child in waited if not isinstance(child, Moment) and not child.done())
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable
 from concurrent import futures
@@ -94,10 +95,13 @@ def current_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def hide_creator(future: asyncio.Future[Any], filename: str) -> None:
-    """In debug mode, let the place where `future` was made be the caller of the module `filename`, not the module."""
+_PACKAGE = os.path.dirname(__file__) + os.sep
+
+
+def hide_creator(future: asyncio.Future[Any]) -> None:
+    """In debug mode, let the place where `future` was made be the one that called this package, not one in it."""
     stack = getattr(future, "_source_traceback", None)
-    while stack and stack[-1].filename == filename:
+    while stack and stack[-1].filename.startswith(_PACKAGE):
         del stack[-1]
 
 
@@ -158,7 +162,7 @@ else:
                     future = asyncio.Future(loop=loop)
             if future is None:
                 future = super().__call__(*args, **kwargs)
-            hide_creator(future, __file__)
+            hide_creator(future)
             return future
 
         def __instancecheck__(cls, instance):

@@ -85,10 +85,11 @@ class GeneratorCoroutine(Coroutine[Any, Any, _T_co], Generic[_T_co]):
         self._generator.close()
 
     def __await__(self) -> Generator[Any, Any, _T_co]:
-        return self._unfinished()
+        # Python refuses generators with the flag that `types.coroutine` sets here, and native ones inside without it.
+        return _delegate(self._unfinished())
 
-    #: For `yield from`.
-    __iter__ = __await__
+    def __iter__(self) -> Generator[Any, Any, _T_co]:
+        return self._unfinished()
 
     def _unfinished(self) -> types.GeneratorType[Any, Any, _T_co]:
         self._begun = True
@@ -125,6 +126,10 @@ class GeneratorCoroutine(Coroutine[Any, Any, _T_co], Generic[_T_co]):
     def __del__(self) -> None:
         if not self._begun:
             warnings.warn(f"coroutine {self.__qualname__!r} was never awaited", RuntimeWarning, 2, source=self)
+
+
+def _delegate(generator: Generator[Any, Any, _T]) -> Generator[Any, Any, _T]:
+    return (yield from generator)
 
 
 @overload

@@ -191,14 +191,14 @@ def _wait_for(awaitable: object) -> Generator[object, Any, Any]:
 
 def _done(value: Any) -> asyncio.Future[Any]:
     future: asyncio.Future[Any] = Future()
-    hide_creator(future, __file__)
+    hide_creator(future)
     future.set_result(value)
     return future
 
 
 def _failed(exc: BaseException) -> asyncio.Future[Any]:
     future: asyncio.Future[Any] = Future()
-    hide_creator(future, __file__)
+    hide_creator(future)
     if isinstance(exc, asyncio.CancelledError):
         future.cancel(cancel_message(exc))
     else:
@@ -216,7 +216,7 @@ def _waiting(ctx_run: Callable[..., Any], generator: Generator[Any, Any, Any], y
             ctx_run(generator.close)
             raise
     future = CoroutineFuture(loop=loop)
-    hide_creator(future, __file__)
+    hide_creator(future)
     Runner(ctx_run, generator, future, yielded)
     return future
 
@@ -256,7 +256,7 @@ def sleep(duration: float) -> asyncio.Future[None]:
     """
     loop = current_loop()
     future: asyncio.Future[None] = asyncio.Future(loop=loop)
-    hide_creator(future, __file__)
+    hide_creator(future)
     timer = loop.call_later(duration, future_set_result_unless_cancelled, future, None)
     future.add_done_callback(lambda _: timer.cancel())
     return future
@@ -312,7 +312,7 @@ def with_timeout(
     loop = current_loop()
     waited = future_to_wait_for(future, loop)
     result = WaitingFuture(loop=loop)
-    hide_creator(result, __file__)
+    hide_creator(result)
     if isinstance(waited, Moment):
         result.set_result(None)
         return result
@@ -426,7 +426,7 @@ class WaitIterator:
         if self._next is not None:
             self._next.cancel()
         following: asyncio.Future[Any] = Future()
-        hide_creator(following, __file__)
+        hide_creator(following)
         self._next = following
         if self._finished:
             self._give(self._finished.popleft())
