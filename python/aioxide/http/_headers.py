@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, Sequence, ValuesView
-from typing import Any, Union
+from typing import Any, Self, Union
 
 from ._exceptions import LocalProtocolError
 
@@ -59,7 +59,7 @@ class Headers(MutableMapping[str, str]):
             ]
 
     @classmethod
-    def _adopt(cls, raw: RawHeaders) -> Headers:
+    def _adopt(cls, raw: RawHeaders) -> Self:
         """Wrap a list that nobody else will change."""
         headers = cls.__new__(cls)
         headers._encoding = None
@@ -219,7 +219,7 @@ class Headers(MutableMapping[str, str]):
         suffix = "" if encoding == "ascii" else f", encoding={encoding!r}"
         as_dict = dict(shown)
         body = as_dict if len(as_dict) == len(shown) else shown
-        return f"Headers({body!r}{suffix})"
+        return f"{type(self).__name__}({body!r}{suffix})"
 
 
 def check_injection(raw: RawHeaders) -> None:

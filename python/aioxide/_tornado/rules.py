@@ -1,0 +1,239 @@
+"""How a fetch goes: settings and defaults, what is sent, where a redirect leads, what the response says.
+
+No input or output happens here.
+"""
+
+from __future__ import annotations
+
+import time
+from copy import copy
+from io import BytesIO
+from typing import Any
+
+from aioxide.http import _exceptions as http
+from aioxide.http._auth import basic_header
+from aioxide.http._core import RawResponse, user_agent
+from aioxide.http._decoders import ContentDecoder, content_decoder
+from aioxide.http._headers import Headers
+from aioxide.http._redirects import same_origin
+from aioxide.http._request import Request
+from aioxide.http._urls import URL
+
+from .errors import NO_RESPONSE, in_both_families
+from .messages import HTTPHeaders, HTTPRequest, HTTPResponse
+
+DEFAULTS: dict[str, Any] = {
+    "connect_timeout": 20.0,
+    "request_timeout": 20.0,
+    "follow_redirects": True,
+    "max_redirects": 5,
+    "decompress_response": True,
+    "allow_nonstandard_methods": False,
+}
+"""What a parameter that is None stands for."""
+
+# The values that say no more than what happens anyway.
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "network_interface": (None,),
+    "prepare_curl_callback": (None,),
+    "proxy_host": (None, ""),
+    "proxy_port": (None,),
+    "proxy_username": (None, ""),
+    "proxy_password": (None, ""),
+    "proxy_auth_mode": (None,),
+    "validate_cert": (None, True),
+    "ca_certs": (None,),
+    "allow_ipv6": (None, True),
+    "client_key": (None,),
+    "client_cert": (None,),
+    "expect_100_continue": (False, None),
+    "ssl_options": (None,),
+    "auth_mode": (None, "basic"),
+}
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_TIME_INFO = {
+    "queue": "queue",
+    "connect": "connect",
+    "sent": "pretransfer",
+    "first_byte": "starttransfer",
+    "total": "total",
+}
+
+
+def resolve(request: HTTPRequest, client_defaults: dict[str, Any]) -> HTTPRequest:
+    """A copy in which every default is filled in. NotImplementedError for what is asked for and not there yet."""
+    resolved = copy(request)
+    resolved.headers = request.headers
+    for name, value in {**DEFAULTS, **client_defaults}.items():
+        if getattr(resolved, name, None) is None:
+            setattr(resolved, name, value)
+    for name, harmless in _HARMLESS.items():
+        value = getattr(resolved, name)
+        if value not in harmless:
+            shown = "" if "password" in name else f"={value!r}"
+            raise NotImplementedError(f"aioxide.httpclient does not support {name}{shown} yet")
+    return resolved
+
+
+class Fetch:
+    """One fetch: the request with its defaults filled in, where redirects have led it, and when it must end."""
+
+    def __init__(self, original: HTTPRequest, resolved: HTTPRequest) -> None:
+        self.original = original
+        self.request = resolved
+        self.started = time.perf_counter()
+        self.start_time = time.time()
+        self.redirects_left: int = resolved.max_redirects or 0
+        self._deadline = self.started + resolved.request_timeout if resolved.request_timeout else None
+
+    @property
+    def streams(self) -> bool:
+        """Whether callbacks want the response as it comes."""
+        return self.request.streaming_callback is not None or self.request.header_callback is not None
+
+    def seconds_left(self) -> float | None:
+        """The seconds until request_timeout, 0 when it has run out, None when there is no limit."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.perf_counter())
+
+    def message(self, body: bytes | None) -> Request:
+        """What is sent now. ValueError when method and body do not go together."""
+        request = self.request
+        if not request.allow_nonstandard_methods:
+            if request.method not in _METHODS:
+                raise ValueError(f"unknown method {request.method!r} (allow_nonstandard_methods would let it pass)")
+            if (request.method in _WITH_BODY) != (body is not None):
+                needs = "must not be None" if request.method in _WITH_BODY else "must be None"
+                raise ValueError(f"body {needs} for {request.method} (allow_nonstandard_methods would let it pass)")
+        url = URL(request.url)
+        headers = Headers(request.headers)
+        if url._userinfo:
+            headers["Authorization"] = basic_header(url.username, url.password)
+        elif request.auth_username is not None:
+            headers["Authorization"] = basic_header(request.auth_username, request.auth_password or "")
+        if request.user_agent:
+            headers["User-Agent"] = request.user_agent
+        headers.setdefault("User-Agent", user_agent())
+        if request.if_modified_since is not None:
+            headers["If-Modified-Since"] = _http_date(request.if_modified_since)
+        if request.method == "POST":
+            headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
+        if request.decompress_response:
+            headers.setdefault("Accept-Encoding", "gzip")
+        message = Request(request.method, url, headers=headers, content=body)
+        message.extensions["timeout"] = self._timeout(message)
+        return message
+
+    def _timeout(self, message: Request) -> dict[str, float | None]:
+        left = self.seconds_left()
+        if left == 0:
+            raise http.ReadTimeout(
+                f"{message.url.host}: request_timeout ran out before the request was sent", request=message
+            )
+        connect = self.request.connect_timeout or None
+        waiting = connect if left is None else left if connect is None else min(connect, left)
+        return {"connect": connect, "pool": waiting, "read": None, "write": None, "total": left}
+
+    def follows(self, raw: RawResponse) -> bool:
+        """Whether this is a redirect, and is followed: then the fetch's request is the next one.
+
+        ValueError for a bad Location.
+        """
+        request = self.request
+        location = Headers._adopt(raw.headers).get("location")
+        if not (
+            request.follow_redirects and raw.status in (301, 302, 303, 307, 308) and location and self.redirects_left
+        ):
+            return False
+        old = URL(request.url)
+        new = old.copy_with(userinfo=None).join(location)
+        self.redirects_left -= 1
+        following = copy(request)
+        following.headers = request.headers
+        del_headers(following.headers, "Host")
+        if not same_origin(old, new):
+            following.auth_username = following.auth_password = None
+            del_headers(following.headers, "Authorization", "Cookie", "Proxy-Authorization")
+        following.url = str(new)
+        if (raw.status == 303 and request.method != "HEAD") or (raw.status in (301, 302) and request.method == "POST"):
+            following.method = "GET"
+            following.body = None
+            following.body_producer = None
+            del_headers(following.headers, "Content-Length", "Content-Type", "Content-Encoding", "Transfer-Encoding")
+        self.request = following
+        return True
+
+    def announce_head(self, raw: RawResponse) -> None:
+        """Call the header_callback, if there is one, with each line of the head."""
+        callback = self.request.header_callback
+        if callback is not None:
+            callback(f"{raw.http_version} {raw.status} {raw.reason}\r\n")
+            for name, value in HTTPHeaders._adopt(raw.headers).get_all():
+                callback(f"{name}: {value}\r\n")
+            callback("\r\n")
+
+    def decoder(self, raw: RawResponse) -> ContentDecoder | None:
+        """What undoes the body's encoding, if that is wanted and there is one."""
+        if not self.request.decompress_response or not raw.headers:
+            return None
+        return content_decoder(Headers._adopt(raw.headers).get_list("content-encoding", split_commas=True))
+
+    def decoded(self, raw: RawResponse) -> bytes:
+        """The body that came whole, decoded."""
+        decoder = self.decoder(raw)
+        return decode(decoder, raw.body or b"") + decode(decoder, None)
+
+    def response(self, raw: RawResponse, body: bytes) -> HTTPResponse:
+        """The answer, whole."""
+        timings = raw.timings
+        return HTTPResponse(
+            self.original,
+            raw.status,
+            headers=HTTPHeaders._adopt(raw.headers),
+            buffer=BytesIO(body),
+            effective_url=self.request.url,
+            request_time=time.perf_counter() - self.started,
+            time_info={name: timings[known] for known, name in _TIME_INFO.items() if known in timings},
+            reason=raw.reason,
+            start_time=self.start_time,
+        )
+
+    def failure(self, error: BaseException) -> HTTPResponse:
+        """No response came: code 599, and why."""
+        return HTTPResponse(
+            self.original,
+            NO_RESPONSE,
+            error=error,
+            effective_url=self.request.url,
+            request_time=time.perf_counter() - self.started,
+            start_time=self.start_time,
+        )
+
+
+def decode(decoder: ContentDecoder | None, data: bytes | None) -> bytes:
+    """The piece of the body decoded; None stands for its end."""
+    if decoder is None:
+        return data or b""
+    return decoder.flush() if data is None else decoder.decode(data)
+
+
+def translated(error: Exception) -> Exception:
+    """The error as a fetch raises it."""
+    if isinstance(error, (http.RequestError, http.InvalidURL)):
+        return in_both_families(error)
+    return error
+
+
+def del_headers(headers: Headers, *names: str) -> None:
+    """Remove the fields of these names, where there are any."""
+    for name in names:
+        headers.pop(name, None)
+
+
+def _http_date(moment: Any) -> str:
+    from calendar import timegm
+    from email.utils import formatdate
+
+    # A datetime without a zone counts as UTC, as in Tornado.
+    seconds = moment if isinstance(moment, (int, float)) else timegm(moment.utctimetuple())
+    return formatdate(seconds, usegmt=True)
