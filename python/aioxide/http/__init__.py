@@ -13,8 +13,9 @@ Blocking code and threads use `get` and its kin or a `Client`; coroutines an `As
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ._api import delete, gather_get, get, head, options, patch, post, put, request, stream
-from ._async import AsyncClient
 from ._auth import Auth, BasicAuth, FunctionAuth
 from ._config import USE_CLIENT_DEFAULT, Limits, Timeout
 from ._content import AsyncByteStream, ByteStream, SyncByteStream
@@ -49,7 +50,6 @@ from ._exceptions import (
     WriteError,
     WriteTimeout,
 )
-from ._gather import Completed, Gather
 from ._headers import Headers
 from ._query import QueryParams
 from ._request import Request
@@ -57,6 +57,10 @@ from ._response import Response
 from ._status_codes import codes
 from ._sync import Client
 from ._urls import URL
+
+if TYPE_CHECKING:
+    from ._async import AsyncClient
+    from ._gather import Completed, Gather
 
 __all__ = [
     "URL",
@@ -118,3 +122,13 @@ __all__ = [
     "request",
     "stream",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # What needs asyncio is imported when it is asked for: blocking programs do without, and start sooner.
+    if name in ("AsyncClient", "Completed", "Gather"):
+        from . import _async, _gather
+
+        globals().update(AsyncClient=_async.AsyncClient, Completed=_gather.Completed, Gather=_gather.Gather)
+        return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ._async import AsyncClient
 from ._auth import AuthTypes
 from ._config import DEFAULT_LIMITS, DEFAULT_TIMEOUT_CONFIG, Limits, TimeoutTypes
 from ._content import RequestContent, RequestData
 from ._cookies import CookieTypes
-from ._gather import Gather
 from ._headers import HeaderTypes
 from ._multipart import RequestFiles
 from ._query import QueryParamTypes
 from ._response import Response
 from ._sync import Client
 from ._urls import URLTypes
+
+if TYPE_CHECKING:
+    from ._gather import Gather
 
 
 def request(
@@ -369,6 +370,9 @@ def gather_get(
     ...     asyncio.run(main(server.url))
     ['/0', '/1', '/2']
     """
+    from ._async import AsyncClient
+    from ._gather import Gather
+
     client = AsyncClient(cookies=cookies, timeout=timeout, limits=limits)
     requests = [client.build_request("GET", url, headers=headers) for url in urls]
     return Gather(client, requests, limit=limit, return_exceptions=return_exceptions, owns_client=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, Future
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Protocol
 
 from ._headers import RawHeaders
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+
     from ._config import Limits
 
 
