@@ -163,13 +163,10 @@ impl<H: Host> EventLoop<H> {
     /// Runs until [`EventLoop::stop`].
     ///
     /// # Errors
-    /// What a callback of the host raised to end the run, and errors of the driver.
-    ///
-    /// # Panics
-    /// If a thread runs this loop already; hosts check [`Remote::try_own`] first where that can happen.
+    /// What a callback of the host raised to end the run, and errors of the driver; `Busy` if a thread runs this loop
+    /// already.
     pub fn run(&self, host: &H) -> Result<(), RunError<H::Error>> {
-        assert!(self.handle.remote().try_own(), "this loop is running already");
-        let _owned = Disown(self.handle.remote());
+        let _owned = self.own()?;
         loop {
             self.turn(host)?;
             if self.stopping.get() {
@@ -177,6 +174,11 @@ impl<H: Host> EventLoop<H> {
                 return Ok(());
             }
         }
+    }
+
+    fn own(&self) -> Result<Disown<'_>, RunError<H::Error>> {
+        let remote = self.handle.remote();
+        if remote.try_own() { Ok(Disown(remote)) } else { Err(RunError::Busy) }
     }
 
     /// Drops all tasks, handles and timers. The handles are given back for the host to drop where it may.
@@ -329,6 +331,8 @@ pub enum RunError<E> {
     Host(E),
     /// The driver failed.
     Io(io::Error),
+    /// A thread runs this loop already, maybe this one.
+    Busy,
 }
 
 struct Disown<'a>(&'a Remote);
@@ -377,13 +381,11 @@ impl EventLoop<Callbacks> {
     /// ```
     ///
     /// # Errors
-    /// Errors of the driver.
-    ///
-    /// # Panics
-    /// If this loop is running already.
+    /// Errors of the driver; `ResourceBusy` if this loop is running already.
     pub fn block_on<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> io::Result<T> {
         self.block_on_host(&Callbacks, future).map_err(|error| match error {
             RunError::Io(error) => error,
+            RunError::Busy => io::ErrorKind::ResourceBusy.into(),
             RunError::Host(never) => match never {},
         })
     }
@@ -393,17 +395,13 @@ impl<H: Host> EventLoop<H> {
     /// As `block_on`, with a host of one's own, for instance one that lets signals end the wait.
     ///
     /// # Errors
-    /// What the host raised (then the future is dropped), and errors of the driver.
-    ///
-    /// # Panics
-    /// If this loop is running already.
+    /// What the host raised (then the future is dropped), and errors of the driver; `Busy` if this loop is running.
     pub fn block_on_host<T: 'static>(
         &self,
         host: &H,
         future: impl Future<Output = T> + 'static,
     ) -> Result<T, RunError<H::Error>> {
-        assert!(self.handle.remote().try_own(), "this loop is running already");
-        let _owned = Disown(self.handle.remote());
+        let _owned = self.own()?;
         let mut task = self.handle.spawn(future);
         let waker = std::task::Waker::noop();
         let mut context = std::task::Context::from_waker(waker);

@@ -1,6 +1,32 @@
 //! Python bindings of aioxide: they convert, call and map errors; policy lives in the engine or in Python.
+//!
+//! A call's way: [`event_loop`] schedules [`handle`]s on the engine's loop; [`host`] runs them and hands readiness to
+//! [`watches`], which know the callback or [`transport`] it concerns. [`raw`] has the calls PyO3 has no safe form for.
+
+mod event_loop;
+mod gil_cell;
+mod handle;
+mod host;
+mod raw;
+mod timeline;
+mod transport;
+mod watches;
 
 use pyo3::prelude::*;
 
-#[pymodule]
-mod _native {}
+/// The native half of aioxide.
+// The GIL is needed: `gil_cell::GilCell` relies on it.
+#[pymodule(gil_used = true)]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    event_loop::add_methods(module.py())?;
+    module.add_class::<event_loop::Loop>()?;
+    module.add_class::<handle::Handle>()?;
+    module.add_class::<handle::TimerHandle>()?;
+    module.add_class::<transport::SocketTransport>()?;
+    module.add_function(wrap_pyfunction!(timeline::timeline_start, module)?)?;
+    module.add_function(wrap_pyfunction!(timeline::timeline_stop, module)?)?;
+    module.add_function(wrap_pyfunction!(timeline::timeline_mark, module)?)?;
+    module.add_function(wrap_pyfunction!(timeline::timeline_thread_begin, module)?)?;
+    module.add_function(wrap_pyfunction!(timeline::timeline_thread_end, module)?)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))
+}

@@ -1,0 +1,369 @@
+//! `Loop`: the native half of `aioxide.EventLoop`.
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aioxide::reactor::TimerKey;
+use aioxide::{EventLoop, LoopHandle, RemoteScheduler, RunError, now_ns};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::{ffi, intern};
+
+use crate::gil_cell::GilCell;
+use crate::handle::{Args, Handle, TimerHandle};
+use crate::host::{Job, PyHost};
+use crate::raw::{self, FastArgs};
+use crate::timeline::LaneBook;
+use crate::watches::Watches;
+
+/// Bytes received at once into the scratch buffer that all transports of a loop share; asyncio's own limit.
+pub const SCRATCH_BYTES: usize = 256 * 1024;
+
+/// The native half of [`aioxide.EventLoop`]: scheduling, timers, descriptors, and the turn itself.
+#[pyclass(module = "aioxide._native", name = "Loop", subclass, frozen)]
+pub struct Loop {
+    engine: GilCell<Option<Rc<EventLoop<PyHost>>>>,
+    remote: RemoteScheduler<Job>,
+    debug: AtomicBool,
+    pub watches: GilCell<Watches>,
+    pub scratch: GilCell<Vec<u8>>,
+    pub lanes: GilCell<LaneBook>,
+}
+
+impl Loop {
+    /// The engine, or the error that asyncio gives for a closed loop.
+    pub fn engine(&self, py: Python<'_>) -> PyResult<Rc<EventLoop<PyHost>>> {
+        self.engine.borrow(py).clone().ok_or_else(closed)
+    }
+
+    /// The loop as Rust futures see it.
+    pub fn loop_handle(&self, py: Python<'_>) -> PyResult<LoopHandle> {
+        self.engine.borrow(py).as_ref().map(|engine| engine.handle().clone()).ok_or_else(closed)
+    }
+
+    pub fn is_debug(&self) -> bool {
+        self.debug.load(Ordering::Relaxed)
+    }
+
+    pub fn cancel_timer(&self, py: Python<'_>, key: TimerKey) {
+        let job = self.engine.borrow(py).as_ref().and_then(|engine| engine.cancel_timer(key));
+        drop(job);
+    }
+
+    /// Schedules a job of our own making.
+    pub fn schedule(&self, py: Python<'_>, job: Job) -> PyResult<()> {
+        let engine = self.engine.borrow(py);
+        engine.as_ref().ok_or_else(closed)?.call_soon(job);
+        Ok(())
+    }
+
+    /// Reports what a callback raised, or passes it on if it must end the run.
+    pub fn callback_failed(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+        let py = slf.py();
+        if raw::ends_run(py, &error) {
+            return Err(error);
+        }
+        let exception = raw::exception(py, error);
+        slf.call_method1(intern!(py, "_callback_failed"), (handle, exception)).map(drop)
+    }
+
+    fn new_handle(slf: &Bound<'_, Self>, method: &str, args: &FastArgs<'_, '_>, first: usize) -> PyResult<Handle> {
+        let py = slf.py();
+        let context = args.keyword(method, intern!(py, "context").as_any())?;
+        let callback =
+            args.get(first).ok_or_else(|| PyTypeError::new_err(format!("{method}() is missing its callback")))?;
+        if slf.get().is_debug() {
+            slf.call_method1(intern!(py, "_check_callback"), (&callback, method))?;
+        }
+        Handle::build(slf, callback, Args::from_fast(args, first + 1)?, context)
+    }
+
+    /// In debug mode a handle remembers where it was scheduled.
+    fn trace(slf: &Bound<'_, Self>, handle: &Handle) -> PyResult<()> {
+        if slf.get().is_debug() {
+            let helpers = slf.py().import(intern!(slf.py(), "aioxide._debug"))?;
+            let stack = helpers.call_method0(intern!(slf.py(), "caller_stack"))?;
+            handle.set_source_traceback(slf.py(), stack.unbind());
+        }
+        Ok(())
+    }
+
+    fn call_soon(slf: &Bound<'_, Self>, args: &FastArgs<'_, '_>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.is_debug() {
+            slf.call_method0(intern!(py, "_check_thread"))?;
+        }
+        let engine = this.engine(py)?;
+        let handle = Bound::new(py, Self::new_handle(slf, "call_soon", args, 0)?)?;
+        Self::trace(slf, handle.get())?;
+        if aioxide::timeline::is_recording() {
+            crate::timeline::scheduled(slf, handle.get());
+        }
+        engine.call_soon(Job::Handle(handle.clone().unbind()));
+        Ok(handle.into_any().unbind())
+    }
+
+    fn call_soon_threadsafe(slf: &Bound<'_, Self>, args: &FastArgs<'_, '_>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let engine = slf.get().engine(py)?;
+        let handle = Bound::new(py, Self::new_handle(slf, "call_soon_threadsafe", args, 0)?)?;
+        Self::trace(slf, handle.get())?;
+        if aioxide::timeline::is_recording() {
+            crate::timeline::scheduled(slf, handle.get());
+        }
+        let job = Job::Handle(handle.clone().unbind());
+        if engine.handle().remote().is_owner() {
+            engine.call_soon(job)
+        } else {
+            slf.get().remote.call_soon(job)
+        }
+        Ok(handle.into_any().unbind())
+    }
+
+    fn call_later(slf: &Bound<'_, Self>, args: &FastArgs<'_, '_>) -> PyResult<Py<PyAny>> {
+        let delay = args.get(0).ok_or_else(|| PyTypeError::new_err("call_later() is missing its delay"))?;
+        if delay.is_none() {
+            return Err(PyTypeError::new_err("delay must not be None"));
+        }
+        Self::call_when(slf, "call_later", seconds(now_ns()) + delay.extract::<f64>()?, args)
+    }
+
+    fn call_at(slf: &Bound<'_, Self>, args: &FastArgs<'_, '_>) -> PyResult<Py<PyAny>> {
+        let when = args.get(0).ok_or_else(|| PyTypeError::new_err("call_at() is missing its time"))?;
+        if when.is_none() {
+            return Err(PyTypeError::new_err("when cannot be None"));
+        }
+        Self::call_when(slf, "call_at", when.extract()?, args)
+    }
+
+    fn call_when(slf: &Bound<'_, Self>, method: &str, when: f64, args: &FastArgs<'_, '_>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let engine = slf.get().engine(py)?;
+        if slf.get().is_debug() {
+            slf.call_method0(intern!(py, "_check_thread"))?;
+        }
+        let handle = Self::new_handle(slf, method, args, 1)?;
+        if when.is_nan() {
+            return Err(PyValueError::new_err("a timer cannot be set for NaN seconds"));
+        }
+        Self::trace(slf, &handle)?;
+        let timer = TimerHandle::build(py, handle, when)?;
+        let base = timer.as_super();
+        let key = engine.call_at(nanoseconds(when), Job::Handle(base.clone().unbind()));
+        base.get().set_timer(py, key);
+        Ok(timer.into_any().unbind())
+    }
+}
+
+fn closed() -> PyErr {
+    PyRuntimeError::new_err("Event loop is closed")
+}
+
+/// `loop.time()` of a clock reading; the division is the one that `time.monotonic()` makes.
+#[expect(clippy::cast_precision_loss, reason = "Python's clock is a float, too")]
+fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}
+
+/// The first clock reading at which `loop.time()` has reached `when`.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is what is meant")]
+fn nanoseconds(when: f64) -> u64 {
+    (when * 1e9).ceil() as u64
+}
+
+#[pymethods]
+impl Loop {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let engine = EventLoop::new()?;
+        Ok(Self {
+            remote: engine.remote(),
+            engine: GilCell::new(Some(Rc::new(engine))),
+            debug: AtomicBool::new(false),
+            watches: GilCell::default(),
+            scratch: GilCell::new(Vec::new()),
+            lanes: GilCell::default(),
+        })
+    }
+
+    /// The loop's clock in seconds: that of `time.monotonic()`.
+    #[expect(clippy::unused_self, reason = "a method of the loop in asyncio")]
+    fn time(&self) -> f64 {
+        seconds(now_ns())
+    }
+
+    /// Ends `run_forever()` once the callbacks that are ready have run.
+    fn stop(&self, py: Python<'_>) {
+        if let Some(engine) = self.engine.borrow(py).as_ref() {
+            engine.stop();
+        }
+    }
+
+    /// Turns the loop until `stop()`.
+    fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let engine = slf.get().engine(py)?;
+        let host = PyHost::new(slf.clone().unbind());
+        engine.run(&host).map_err(|error| match error {
+            RunError::Host(error) => error,
+            RunError::Io(error) => error.into(),
+            RunError::Busy => PyRuntimeError::new_err("This event loop is already running"),
+        })
+    }
+
+    /// Frees the loop's descriptors, callbacks, tasks and watches.
+    fn _close(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let this = slf.get();
+        let engine = this.engine.borrow_mut(py).take();
+        let watches = std::mem::take(&mut *this.watches.borrow_mut(py));
+        let lanes = std::mem::take(&mut *this.lanes.borrow_mut(py));
+        let jobs = engine.as_ref().map(|engine| engine.close());
+        drop((jobs, watches, lanes, engine));
+    }
+
+    fn _set_debug(&self, enabled: bool) {
+        self.debug.store(enabled, Ordering::Relaxed);
+    }
+
+    /// Schedules a handle that was made elsewhere (`asyncio.Handle`).
+    fn _add_callback(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+        slf.get().schedule(slf.py(), Job::Foreign(handle.clone().unbind()))
+    }
+
+    /// As `_add_callback`, from a signal handler or another thread.
+    fn _add_callback_signalsafe(&self, handle: &Bound<'_, PyAny>) {
+        self.remote.call_soon(Job::Foreign(handle.clone().unbind()));
+    }
+
+    /// Wakes the loop if it waits.
+    fn _write_to_self(&self, py: Python<'_>) {
+        if let Some(engine) = self.engine.borrow(py).as_ref() {
+            engine.handle().remote().wake();
+        }
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_reader(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        callback: Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+    ) -> PyResult<Py<Handle>> {
+        Watches::add_handle(slf, fd, callback, args, true)
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_writer(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        callback: Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+    ) -> PyResult<Py<Handle>> {
+        Watches::add_handle(slf, fd, callback, args, false)
+    }
+
+    fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Watches::remove_handle(slf, fd, true)
+    }
+
+    fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Watches::remove_handle(slf, fd, false)
+    }
+
+    /// The native transport that owns a descriptor, if one does.
+    fn _transport_of(slf: &Bound<'_, Self>, fd: i32) -> Option<Py<PyAny>> {
+        slf.get().watches.borrow(slf.py()).transport_of(slf.py(), fd)
+    }
+
+    /// Numbers of what the loop holds now and has done so far.
+    fn statistics<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let py = slf.py();
+        let engine = slf.get().engine(py)?;
+        let numbers = PyDict::new(py);
+        numbers.set_item("ready", engine.ready_len())?;
+        numbers.set_item("timers", engine.timer_len())?;
+        numbers.set_item("descriptors", engine.handle().source_count())?;
+        numbers.set_item("rust_tasks", engine.handle().tasks().len())?;
+        numbers.set_item("turns", engine.turns())?;
+        Ok(numbers)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let mut result = Ok(());
+        if let Some(engine) = self.engine.try_borrow_in_gc() {
+            if let Some(engine) = engine.as_ref() {
+                engine.visit_handles(|job| {
+                    if result.is_ok() {
+                        result = job.traverse(visit);
+                    }
+                });
+            }
+        }
+        result?;
+        if let Some(lanes) = self.lanes.try_borrow_in_gc() {
+            lanes.traverse(visit)?;
+        }
+        match self.watches.try_borrow_in_gc() {
+            Some(watches) => watches.traverse(visit),
+            None => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        if let Some(Some(engine)) = self.engine.take_in_gc() {
+            drop(engine.close());
+        }
+        drop(self.watches.take_in_gc());
+        drop(self.lanes.take_in_gc());
+    }
+}
+
+macro_rules! fast_methods {
+    ($($name:ident),*) => {
+        $(unsafe extern "C" fn $name(
+            slf: *mut ffi::PyObject,
+            args: *const *mut ffi::PyObject,
+            count: ffi::Py_ssize_t,
+            names: *mut ffi::PyObject,
+        ) -> *mut ffi::PyObject {
+            // SAFETY: CPython calls this with its own pointers, as a method of `Loop` (see `add_methods`).
+            unsafe { raw::fast_call::<Loop>(slf, args, count, names, Loop::$name) }
+        })*
+    };
+}
+
+fast_methods!(call_soon, call_soon_threadsafe, call_later, call_at);
+
+/// Adds the methods that everything calls all the time in their fastest form.
+pub fn add_methods(py: Python<'_>) -> PyResult<()> {
+    let class: Bound<'_, PyType> = py.get_type::<Loop>();
+    raw::add_fast_method(
+        &class,
+        c"call_soon",
+        c"call_soon($self, callback, /, *args, context=None)\n--\n\nRun callback(*args) in the next turn.",
+        call_soon,
+    )?;
+    raw::add_fast_method(
+        &class,
+        c"call_soon_threadsafe",
+        c"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\ncall_soon from any thread.",
+        call_soon_threadsafe,
+    )?;
+    raw::add_fast_method(
+        &class,
+        c"call_later",
+        c"call_later($self, delay, callback, /, *args, context=None)\n--\n\nRun callback(*args) after delay seconds.",
+        call_later,
+    )?;
+    raw::add_fast_method(
+        &class,
+        c"call_at",
+        c"call_at($self, when, callback, /, *args, context=None)\n--\n\nRun callback(*args) when time() is when.",
+        call_at,
+    )
+}

@@ -1,0 +1,153 @@
+//! Python as the host of an engine's loop.
+
+use aioxide::driver::Readiness;
+use aioxide::reactor::SourceKey;
+use aioxide::timeline;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use crate::event_loop::Loop;
+use crate::handle::Handle;
+use crate::transport::{SocketTransport, TransportJob};
+use crate::watches::Watched;
+
+/// What the ready queue and the timers of a Python loop hold.
+pub enum Job {
+    /// A scheduled callback.
+    Handle(Py<Handle>),
+    /// A handle that asyncio made itself, such as a signal's.
+    Foreign(Py<PyAny>),
+    /// A step in a transport's life, which needs no handle.
+    Transport(Py<SocketTransport>, TransportJob),
+}
+
+impl Job {
+    pub fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Handle(handle) => visit.call(handle),
+            Self::Foreign(handle) => visit.call(handle),
+            Self::Transport(transport, job) => {
+                visit.call(transport)?;
+                job.traverse(visit)
+            }
+        }
+    }
+}
+
+/// Runs the jobs of one loop for the time of one `run_forever()`.
+pub struct PyHost {
+    event_loop: Py<Loop>,
+}
+
+impl PyHost {
+    pub fn new(event_loop: Py<Loop>) -> Self {
+        Self { event_loop }
+    }
+
+    /// `run_forever()` holds the interpreter but for `park`, and the engine calls the host from nowhere else.
+    fn py(&self) -> Python<'_> {
+        // SAFETY: as said above.
+        unsafe { Python::assume_attached() }
+    }
+
+    fn call_handle(&self, py: Python<'_>, handle: &Bound<'_, Handle>) -> PyResult<()> {
+        match handle.get().call(py) {
+            Ok(()) => Ok(()),
+            Err(error) => Loop::callback_failed(self.event_loop.bind(py), handle.as_any(), error),
+        }
+    }
+
+    /// As `call_handle`, with what debug mode and the recorder want to know.
+    #[cold]
+    fn call_observed(&self, py: Python<'_>, handle: &Bound<'_, Handle>) -> PyResult<()> {
+        let event_loop = self.event_loop.bind(py);
+        if timeline::is_recording() {
+            crate::timeline::running(event_loop, handle.get());
+        }
+        let result = if event_loop.get().is_debug() && !handle.get().is_cancelled(py) {
+            event_loop.setattr(intern!(py, "_current_handle"), handle)?;
+            let started = aioxide::now_ns();
+            let result = self.call_handle(py, handle);
+            let took = std::time::Duration::from_nanos(aioxide::now_ns() - started);
+            event_loop.setattr(intern!(py, "_current_handle"), py.None())?;
+            let limit: f64 = event_loop.getattr(intern!(py, "slow_callback_duration"))?.extract()?;
+            if result.is_ok() && took.as_secs_f64() >= limit {
+                event_loop.call_method1(intern!(py, "_callback_was_slow"), (handle, took.as_secs_f64()))?;
+            }
+            result
+        } else {
+            self.call_handle(py, handle)
+        };
+        if timeline::is_recording() {
+            timeline::idle();
+        }
+        result
+    }
+
+    fn call_foreign(&self, py: Python<'_>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+        if handle.getattr(intern!(py, "_cancelled"))?.is_truthy()? {
+            return Ok(());
+        }
+        handle.call_method0(intern!(py, "_run")).map(drop)
+    }
+}
+
+impl aioxide::Host for PyHost {
+    type Handle = Job;
+    type Error = PyErr;
+
+    fn call(&self, job: Job) -> PyResult<()> {
+        let py = self.py();
+        match job {
+            Job::Handle(handle) => {
+                let handle = handle.into_bound(py);
+                if self.event_loop.get().is_debug() || timeline::is_recording() {
+                    self.call_observed(py, &handle)
+                } else {
+                    self.call_handle(py, &handle)
+                }
+            }
+            Job::Transport(transport, job) => SocketTransport::run_job(transport.bind(py), job),
+            Job::Foreign(handle) => self.call_foreign(py, handle.bind(py)),
+        }
+    }
+
+    fn ready(&self, source: SourceKey, readiness: Readiness) -> PyResult<()> {
+        let py = self.py();
+        let event_loop = self.event_loop.bind(py);
+        let watched = event_loop.get().watches.borrow(py).ready(py, source, readiness);
+        match watched {
+            Watched::Nothing => Ok(()),
+            Watched::Handles(handles) => {
+                for handle in handles.into_iter().flatten() {
+                    event_loop.get().schedule(py, Job::Handle(handle))?;
+                }
+                Ok(())
+            }
+            Watched::Transport(transport) => SocketTransport::on_ready(transport.bind(py), readiness),
+        }
+    }
+
+    fn park<R>(&self, wait: impl FnOnce() -> R) -> PyResult<R> {
+        let py = self.py();
+        let result = detached(py, wait);
+        // A signal may have ended the wait; its Python handler runs here, and may raise KeyboardInterrupt.
+        py.check_signals()?;
+        Ok(result)
+    }
+}
+
+/// Runs `wait` without holding the interpreter.
+fn detached<R>(py: Python<'_>, wait: impl FnOnce() -> R) -> R {
+    struct Carried<T>(T);
+    // SAFETY: `detach` runs its closure on this very thread. What it carries touches no Python object.
+    unsafe impl<T> Send for Carried<T> {}
+    impl<F: FnOnce() -> R, R> Carried<F> {
+        fn call(self) -> Carried<R> {
+            Carried((self.0)())
+        }
+    }
+    let carried = Carried(wait);
+    py.detach(move || carried.call()).0
+}

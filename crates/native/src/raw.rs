@@ -1,0 +1,262 @@
+//! The calls into CPython that PyO3 has no safe form for, each behind a safe function.
+
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::PyClass;
+use pyo3::exceptions::{PyBaseException, PyMemoryError, PySystemError, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple, PyType};
+
+unsafe extern "C" {
+    /// In CPython's own headers; not every PyO3 of our range shows it.
+    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, length: ffi::Py_ssize_t) -> std::ffi::c_int;
+}
+
+/// A copy of the current `contextvars` context.
+pub fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    // SAFETY: attached; the call gives a new reference or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }.map(Bound::unbind)
+}
+
+/// Whether `object` is a `contextvars.Context`.
+pub fn is_context(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: attached, and `object` is alive.
+    unsafe { ffi::PyContext_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// Runs `body` inside `context`, which is left again whatever happens.
+pub fn in_context<R>(py: Python<'_>, context: &Py<PyAny>, body: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+    // SAFETY: attached; `context` is a Context (checked where it came in) and outlives the call.
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 {
+        return Err(PyErr::fetch(py));
+    }
+    let result = body();
+    // SAFETY: this thread entered `context` above, and whoever entered another since has left it: `body` is one call
+    // into the interpreter, which restores the current context before it returns.
+    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } < 0 {
+        let error = PyErr::fetch(py);
+        return result.and(Err(error));
+    }
+    result
+}
+
+/// A `bytes` object that is filled before anybody else sees it.
+pub struct BytesBuilder<'py> {
+    object: Bound<'py, PyAny>,
+    capacity: usize,
+}
+
+impl<'py> BytesBuilder<'py> {
+    /// Room for `capacity` bytes, not initialised.
+    pub fn new(py: Python<'py>, capacity: usize) -> PyResult<Self> {
+        let length = ffi::Py_ssize_t::try_from(capacity).map_err(|_| PyMemoryError::new_err("too large"))?;
+        // SAFETY: attached; a null buffer asks for uninitialised contents.
+        let object =
+            unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), length))? };
+        Ok(Self { object, capacity })
+    }
+
+    /// The room.
+    pub fn buffer(&mut self) -> &mut [MaybeUninit<u8>] {
+        // SAFETY: the object is a bytes of `capacity` bytes that nobody else has a reference to (a capacity above 1
+        // never gives a shared singleton), and the borrow of `self` keeps it alive.
+        unsafe { std::slice::from_raw_parts_mut(ffi::PyBytes_AsString(self.object.as_ptr()).cast(), self.capacity) }
+    }
+
+    /// The `bytes` of the first `length` bytes.
+    ///
+    /// # Safety
+    /// They must have been written.
+    pub unsafe fn finish(self, length: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let py = self.object.py();
+        let mut pointer = self.object.into_ptr();
+        let length = ffi::Py_ssize_t::try_from(length).map_err(|_| PyMemoryError::new_err("too large"))?;
+        // SAFETY: `pointer` is the only reference to the bytes; on failure it is freed and set to null.
+        unsafe {
+            if _PyBytes_Resize(&raw mut pointer, length) < 0 {
+                return Err(PyErr::fetch(py));
+            }
+            Ok(Bound::from_owned_ptr(py, pointer).cast_into_unchecked())
+        }
+    }
+}
+
+/// Shows the bytes of a bytes-like object to `body`, which must run no Python code.
+pub fn with_bytes<R>(object: &Bound<'_, PyAny>, body: impl FnOnce(&[u8]) -> R) -> PyResult<R> {
+    if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+        return Ok(body(bytes.as_bytes()));
+    }
+    let view = View::open(object, ffi::PyBUF_SIMPLE)?;
+    // SAFETY: a simple view is `len` contiguous bytes, kept in place until it is released. Another thread that writes
+    // into them meanwhile needs the interpreter, which this thread holds.
+    Ok(body(unsafe { view.slice() }))
+}
+
+/// Lets `body`, which must run no Python code, fill a writable bytes-like object.
+pub fn with_writable<R>(object: &Bound<'_, PyAny>, body: impl FnOnce(&mut [MaybeUninit<u8>]) -> R) -> PyResult<R> {
+    let view = View::open(object, ffi::PyBUF_WRITABLE)?;
+    // SAFETY: as in `with_bytes`; `MaybeUninit` only because that is what receives ask for.
+    Ok(body(unsafe { std::slice::from_raw_parts_mut(view.start().cast(), view.len()) }))
+}
+
+/// An open view of a buffer; released when dropped.
+struct View(ffi::Py_buffer);
+
+impl View {
+    fn open(object: &Bound<'_, PyAny>, flags: std::ffi::c_int) -> PyResult<Self> {
+        let mut view = Self(ffi::Py_buffer::new());
+        // SAFETY: attached, and both pointers are valid.
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut view.0, flags) } < 0 {
+            // A view that was not opened has no object, so that its release does nothing.
+            return Err(PyErr::fetch(object.py()));
+        }
+        Ok(view)
+    }
+
+    fn len(&self) -> usize {
+        usize::try_from(self.0.len).unwrap_or(0)
+    }
+
+    fn start(&self) -> *mut u8 {
+        if self.0.buf.is_null() { std::ptr::dangling_mut() } else { self.0.buf.cast() }
+    }
+
+    /// # Safety
+    /// Nobody may change the bytes meanwhile.
+    unsafe fn slice(&self) -> &[u8] {
+        // SAFETY: the view covers that many bytes; the rest is the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.start(), self.len()) }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        // SAFETY: views live on the stack of `with_bytes` and `with_writable`, where the thread is attached.
+        unsafe { ffi::PyBuffer_Release(&raw mut self.0) };
+    }
+}
+
+/// The arguments of a call by the vectorcall protocol.
+pub struct FastArgs<'a, 'py> {
+    py: Python<'py>,
+    values: &'a [*mut ffi::PyObject],
+    positional: usize,
+    names: Option<Bound<'py, PyTuple>>,
+}
+
+impl<'py> FastArgs<'_, 'py> {
+    /// The number of positional arguments.
+    pub fn len(&self) -> usize {
+        self.positional
+    }
+
+    /// A positional argument.
+    pub fn get(&self, index: usize) -> Option<Bound<'py, PyAny>> {
+        let pointer = *self.values[..self.positional].get(index)?;
+        // SAFETY: the caller of the vectorcall keeps its arguments alive.
+        Some(unsafe { Bound::from_borrowed_ptr(self.py, pointer) })
+    }
+
+    /// The positional arguments from `first` on, as a new tuple.
+    pub fn tuple_from(&self, first: usize) -> PyResult<Bound<'py, PyTuple>> {
+        let values: Vec<_> = (first..self.positional).filter_map(|index| self.get(index)).collect();
+        PyTuple::new(self.py, values)
+    }
+
+    /// The value of the only keyword that is allowed.
+    pub fn keyword(&self, function: &str, allowed: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(names) = &self.names else { return Ok(None) };
+        let mut found = None;
+        for (index, name) in names.iter().enumerate() {
+            if !name.is(allowed) && !name.eq(allowed)? {
+                return Err(PyTypeError::new_err(format!(
+                    "{function}() got an unexpected keyword argument {}",
+                    name.repr()?
+                )));
+            }
+            // SAFETY: the values of keywords follow the positional ones, one for each name.
+            found = Some(unsafe { Bound::from_borrowed_ptr(self.py, self.values[self.positional + index]) });
+        }
+        Ok(found)
+    }
+}
+
+/// A method in the form of a vectorcall, see [`add_fast_method`].
+pub type FastMethod = unsafe extern "C" fn(
+    *mut ffi::PyObject,
+    *const *mut ffi::PyObject,
+    ffi::Py_ssize_t,
+    *mut ffi::PyObject,
+) -> *mut ffi::PyObject;
+
+/// The body of a [`FastMethod`]: attaches, wraps the arguments, and turns errors and panics into exceptions.
+///
+/// # Safety
+/// The pointers are those that CPython passed, and `T` is the class the method was added to.
+pub unsafe fn fast_call<T: PyClass>(
+    slf: *mut ffi::PyObject,
+    values: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+    body: impl for<'py> FnOnce(&Bound<'py, T>, &FastArgs<'_, 'py>) -> PyResult<Py<PyAny>>,
+) -> *mut ffi::PyObject {
+    Python::attach(|py| {
+        // SAFETY: by this function's contract.
+        let (slf, names) = unsafe {
+            let slf = Bound::from_borrowed_ptr(py, slf).cast_into_unchecked::<T>();
+            (slf, Bound::from_borrowed_ptr_or_opt(py, names).map(|names| names.cast_into_unchecked::<PyTuple>()))
+        };
+        let positional = usize::try_from(count).unwrap_or(0);
+        let total = positional + names.as_ref().map_or(0, PyTupleMethods::len);
+        let values = if total == 0 {
+            &[]
+        } else {
+            // SAFETY: CPython passes that many arguments.
+            unsafe { std::slice::from_raw_parts(values, total) }
+        };
+        let args = FastArgs { py, values, positional, names };
+        let result = catch_unwind(AssertUnwindSafe(|| body(&slf, &args)))
+            .unwrap_or_else(|_| Err(PySystemError::new_err("internal error: a panic in aioxide")));
+        match result {
+            Ok(value) => value.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                std::ptr::null_mut()
+            }
+        }
+    })
+}
+
+/// Adds a method that takes its arguments without a tuple to `class`.
+pub fn add_fast_method(
+    class: &Bound<'_, PyType>,
+    name: &'static CStr,
+    doc: &'static CStr,
+    method: FastMethod,
+) -> PyResult<()> {
+    // A method definition must outlive its class; classes of an extension module are never freed.
+    let definition = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: method },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: doc.as_ptr(),
+    }));
+    // SAFETY: attached; class and definition are valid, and the definition lives on.
+    let descriptor =
+        unsafe { Bound::from_owned_ptr_or_err(class.py(), ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
+    class.setattr(name.to_str().map_err(|error| PySystemError::new_err(error.to_string()))?, descriptor)
+}
+
+/// Whether `error` must end the run of a loop instead of being reported by it.
+pub fn ends_run(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py)
+        || error.is_instance_of::<pyo3::exceptions::PySystemExit>(py)
+}
+
+/// The exception object of `error`, with its traceback.
+pub fn exception(py: Python<'_>, error: PyErr) -> Bound<'_, PyBaseException> {
+    error.into_value(py).into_bound(py)
+}

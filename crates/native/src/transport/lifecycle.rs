@@ -1,0 +1,320 @@
+//! From `connection_made` to `connection_lost`.
+
+use aioxide::driver::socket;
+use pyo3::exceptions::{PyOSError, PyResourceWarning};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+
+use super::writing::DEFAULT_HIGH_WATER_BYTES;
+use super::{SocketTransport, State};
+use crate::event_loop::Loop;
+use crate::gil_cell::GilCell;
+use crate::host::Job;
+use crate::raw;
+use crate::watches::Watches;
+
+/// A scheduled step in a transport's life.
+pub enum TransportJob {
+    /// Call `connection_made`, begin to read, and resolve the waiter.
+    Start { waiter: Option<Py<PyAny>>, context: Py<PyAny> },
+    /// Call `connection_lost` and close the socket.
+    ConnectionLost { exception: Option<Py<PyAny>>, context: Py<PyAny> },
+}
+
+impl TransportJob {
+    pub fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Start { waiter, context } => {
+                visit.call(waiter)?;
+                visit.call(context)
+            }
+            Self::ConnectionLost { exception, context } => {
+                visit.call(exception)?;
+                visit.call(context)
+            }
+        }
+    }
+}
+
+/// Whether `asyncio.Server` wants to know which transport comes and goes (3.13), not only how many.
+fn server_knows_transports(py: Python<'_>) -> bool {
+    py.version_info() >= (3, 13)
+}
+
+impl SocketTransport {
+    /// A transport for a connected socket; `connection_made` is scheduled.
+    pub(super) fn open<'py>(
+        event_loop: &Bound<'py, Loop>,
+        sock: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+        waiter: Option<Bound<'py, PyAny>>,
+        extra: Option<&Bound<'py, PyDict>>,
+        server: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = event_loop.py();
+        let fd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
+        // Unix sockets know no such option, and have no such delay.
+        let _not_tcp = socket::set_nodelay(fd);
+        let this = Self {
+            event_loop: event_loop.clone().unbind(),
+            fd,
+            extra: describe(sock, extra)?.unbind(),
+            context: raw::copy_context(py)?,
+            state: GilCell::new(State {
+                sock: Some(sock.clone().unbind()),
+                server: server.as_ref().map(|server| server.clone().unbind()),
+                high_water_bytes: DEFAULT_HIGH_WATER_BYTES,
+                low_water_bytes: DEFAULT_HIGH_WATER_BYTES / 4,
+                ..State::default()
+            }),
+        };
+        let slf = Bound::new(py, this)?;
+        let this = slf.get();
+        this.replace_protocol(protocol)?;
+        let key = Watches::add_transport(event_loop, fd, slf.clone().unbind())?;
+        this.state.borrow_mut(py).key = Some(key);
+        if let Some(server) = server {
+            if server_knows_transports(py) {
+                server.call_method1(intern!(py, "_attach"), (&slf,))?;
+            } else {
+                server.call_method0(intern!(py, "_attach"))?;
+            }
+        }
+        let start = TransportJob::Start { waiter: waiter.map(Bound::unbind), context: raw::copy_context(py)? };
+        event_loop.get().schedule(py, Job::Transport(slf.clone().unbind(), start))?;
+        Ok(slf)
+    }
+
+    /// Runs a step that was scheduled.
+    pub fn run_job(slf: &Bound<'_, Self>, job: TransportJob) -> PyResult<()> {
+        let py = slf.py();
+        match job {
+            TransportJob::Start { waiter, context } => Self::start(slf, waiter, &context),
+            TransportJob::ConnectionLost { exception, context } => {
+                raw::in_context(py, &context, || Self::connection_lost(slf, exception))
+            }
+        }
+    }
+
+    fn start(slf: &Bound<'_, Self>, waiter: Option<Py<PyAny>>, context: &Py<PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let protocol = this.state.borrow(py).protocol.as_ref().map(|protocol| protocol.clone_ref(py));
+        let made = match protocol {
+            Some(protocol) => raw::in_context(py, context, || {
+                protocol.bind(py).call_method1(intern!(py, "connection_made"), (slf,)).map(drop)
+            }),
+            None => Ok(()),
+        };
+        // Reading begins only after connection_made, and whoever waits for the connection hears of it last.
+        this.state.borrow_mut(py).is_started = true;
+        this.update_interest(py)?;
+        if let Some(waiter) = waiter {
+            let waiter = waiter.bind(py);
+            if !waiter.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
+                waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
+            }
+        }
+        match made {
+            Ok(()) => Ok(()),
+            Err(error) => Self::report(slf, error, "Exception in protocol.connection_made()"),
+        }
+    }
+
+    pub(super) fn replace_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        static BUFFERED_PROTOCOL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = protocol.py();
+        let class = BUFFERED_PROTOCOL
+            .get_or_try_init(py, || PyResult::Ok(py.import("asyncio")?.getattr("BufferedProtocol")?.unbind()))?;
+        let is_buffered = protocol.is_instance(class.bind(py))?;
+        let old = {
+            let mut state = self.state.borrow_mut(py);
+            state.is_buffered = is_buffered;
+            state.protocol.replace(protocol.clone().unbind())
+        };
+        drop(old);
+        Ok(())
+    }
+
+    /// Closes once what waits is sent.
+    pub(super) fn close_gently(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let lose_now = {
+            let mut state = this.state.borrow_mut(py);
+            if state.is_closing {
+                return Ok(());
+            }
+            state.is_closing = true;
+            let lose_now = state.buffer.is_empty();
+            if lose_now {
+                state.lost += 1;
+            }
+            lose_now
+        };
+        this.update_interest(py)?;
+        if lose_now { Self::schedule_lost(slf, None) } else { Ok(()) }
+    }
+
+    /// Closes at once; what waits is thrown away.
+    pub(super) fn close_hard(slf: &Bound<'_, Self>, exception: Option<Py<PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let discarded = {
+            let mut state = this.state.borrow_mut(py);
+            if state.lost > 0 {
+                return Ok(());
+            }
+            state.is_closing = true;
+            state.lost += 1;
+            state.buffer.take()
+        };
+        drop(discarded);
+        this.update_interest(py)?;
+        Self::schedule_lost(slf, exception)
+    }
+
+    fn schedule_lost(slf: &Bound<'_, Self>, exception: Option<Py<PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        let job = TransportJob::ConnectionLost { exception, context: raw::copy_context(py)? };
+        slf.get().event_loop.get().schedule(py, Job::Transport(slf.clone().unbind(), job))
+    }
+
+    /// Tells the protocol, then closes the socket, whatever the protocol says to it.
+    pub(super) fn connection_lost(slf: &Bound<'_, Self>, exception: Option<Py<PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let protocol = this.state.borrow(py).protocol.as_ref().map(|protocol| protocol.clone_ref(py));
+        let told = match protocol {
+            Some(protocol) => protocol.bind(py).call_method1(intern!(py, "connection_lost"), (exception,)).map(drop),
+            None => Ok(()),
+        };
+        let (key, sock, protocol, server, waiter) = {
+            let mut state = this.state.borrow_mut(py);
+            (state.key.take(), state.sock.take(), state.protocol.take(), state.server.take(), state.empty_waiter.take())
+        };
+        if let Some(key) = key {
+            Watches::remove_transport(this.event_loop.bind(py), this.fd, key);
+        }
+        if let Some(sock) = sock {
+            sock.bind(py).call_method0(intern!(py, "close"))?;
+        }
+        drop(protocol);
+        if let Some(waiter) = waiter {
+            fail_waiter(waiter.bind(py))?;
+        }
+        if let Some(server) = server {
+            if server_knows_transports(py) {
+                server.bind(py).call_method1(intern!(py, "_detach"), (slf,))?;
+            } else {
+                server.bind(py).call_method0(intern!(py, "_detach"))?;
+            }
+        }
+        match told {
+            Ok(()) => Ok(()),
+            Err(error) => Self::report(slf, error, "Exception in protocol.connection_lost()"),
+        }
+    }
+
+    /// The value of a call, or `None` after its failure has ended the connection.
+    pub(super) fn check<T>(slf: &Bound<'_, Self>, result: PyResult<T>, message: &str) -> PyResult<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Self::fatal_error(slf, error, message).map(|()| None),
+        }
+    }
+
+    /// Ends the connection because of `error`. Network errors are the protocol's business alone; others are bugs, and
+    /// go to the loop's exception handler too.
+    pub(super) fn fatal_error(slf: &Bound<'_, Self>, error: PyErr, message: &str) -> PyResult<()> {
+        let py = slf.py();
+        if raw::ends_run(py, &error) {
+            return Err(error);
+        }
+        let exception = raw::exception(py, error);
+        if exception.is_instance_of::<PyOSError>() {
+            if slf.get().event_loop.get().is_debug() {
+                let helpers = py.import(intern!(py, "aioxide._debug"))?;
+                helpers.call_method1(intern!(py, "log_transport_error"), (slf, message, &exception))?;
+            }
+        } else {
+            Self::call_exception_handler(slf, exception.as_any(), message)?;
+        }
+        Self::close_hard(slf, Some(exception.into_any().unbind()))
+    }
+
+    /// Tells the loop's exception handler of a failure that does not end the connection.
+    pub(super) fn report(slf: &Bound<'_, Self>, error: PyErr, message: &str) -> PyResult<()> {
+        let py = slf.py();
+        if raw::ends_run(py, &error) {
+            return Err(error);
+        }
+        Self::call_exception_handler(slf, raw::exception(py, error).as_any(), message)
+    }
+
+    fn call_exception_handler(slf: &Bound<'_, Self>, exception: &Bound<'_, PyAny>, message: &str) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let context = PyDict::new(py);
+        context.set_item(intern!(py, "message"), message)?;
+        context.set_item(intern!(py, "exception"), exception)?;
+        context.set_item(intern!(py, "transport"), slf)?;
+        context.set_item(intern!(py, "protocol"), this.state.borrow(py).protocol.as_ref())?;
+        this.event_loop.bind(py).call_method1(intern!(py, "call_exception_handler"), (context,)).map(drop)
+    }
+}
+
+fn fail_waiter(waiter: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = waiter.py();
+    if waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
+        return Ok(());
+    }
+    let error = pyo3::exceptions::PyConnectionError::new_err("Connection is closed by peer");
+    waiter.call_method1(intern!(py, "set_exception"), (raw::exception(py, error),)).map(drop)
+}
+
+/// What `get_extra_info` answers from.
+fn describe<'py>(sock: &Bound<'py, PyAny>, extra: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyDict>> {
+    static TRANSPORT_SOCKET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = sock.py();
+    let described = extra.map_or_else(|| Ok(PyDict::new(py)), PyDictMethods::copy)?;
+    let class = TRANSPORT_SOCKET
+        .get_or_try_init(py, || PyResult::Ok(py.import("asyncio.trsock")?.getattr("TransportSocket")?.unbind()))?;
+    described.set_item(intern!(py, "socket"), class.bind(py).call1((sock,))?)?;
+    for (key, method) in
+        [(intern!(py, "sockname"), intern!(py, "getsockname")), (intern!(py, "peername"), intern!(py, "getpeername"))]
+    {
+        if key == "sockname" || !described.contains(key)? {
+            let address = match sock.call_method0(method) {
+                Err(error) if error.is_instance_of::<PyOSError>(py) => py.None().into_bound(py),
+                other => other?,
+            };
+            described.set_item(key, address)?;
+        }
+    }
+    Ok(described)
+}
+
+impl Drop for SocketTransport {
+    fn drop(&mut self) {
+        Python::attach(|py| {
+            let Some(sock) = self.state.take_in_gc().and_then(|state| state.sock) else { return };
+            // Finalizers must leave the exception that is being handled alone.
+            let pending = PyErr::take(py);
+            let text = std::ffi::CString::new(format!("unclosed transport <SocketTransport fd={}>", self.fd));
+            let category = py.get_type::<PyResourceWarning>();
+            if let Err(error) = text.map_err(PyErr::from).and_then(|text| PyErr::warn(py, &category, &text, 1)) {
+                error.write_unraisable(py, None);
+            }
+            if let Err(error) = sock.bind(py).call_method0(intern!(py, "close")) {
+                error.write_unraisable(py, None);
+            }
+            if let Some(pending) = pending {
+                pending.restore(py);
+            }
+        });
+    }
+}

@@ -1,0 +1,137 @@
+//! From the socket to the protocol.
+
+use std::io::{self, ErrorKind};
+
+use aioxide::driver::socket;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::SocketTransport;
+use crate::event_loop::SCRATCH_BYTES;
+use crate::raw::{self, BytesBuilder};
+
+/// Up to this size a message is received into the shared scratch buffer and copied: cheaper than a large `bytes`
+/// object that is cut down. A connection that fills more gets objects of its own size.
+const COPIED_BYTES: usize = 16 * 1024;
+
+impl SocketTransport {
+    /// Receives once and tells the protocol. Level-triggered: what is left makes another event.
+    pub(super) fn read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let (protocol, is_buffered, receive_bytes) = {
+            let state = this.state.borrow(py);
+            if state.lost > 0 || !state.interest().readable {
+                return Ok(());
+            }
+            let Some(protocol) = &state.protocol else { return Ok(()) };
+            (protocol.bind(py).clone(), state.is_buffered, state.receive_bytes)
+        };
+        if is_buffered {
+            return Self::read_into_buffer(slf, &protocol);
+        }
+        match this.receive(py, receive_bytes)? {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Self::fatal_error(slf, error.into(), "Fatal read error on socket transport"),
+            Ok(None) => Self::received_eof(slf, &protocol),
+            Ok(Some(data)) => {
+                let result =
+                    raw::in_context(py, &this.context, || protocol.call_method1(intern!(py, "data_received"), (data,)));
+                Self::check(slf, result, "Fatal error: protocol.data_received() call failed.").map(drop)
+            }
+        }
+    }
+
+    /// One receive; `None` is end-of-file.
+    fn receive<'py>(&self, py: Python<'py>, wanted: usize) -> PyResult<io::Result<Option<Bound<'py, PyBytes>>>> {
+        if wanted > COPIED_BYTES {
+            let mut builder = BytesBuilder::new(py, wanted)?;
+            return match socket::recv(self.fd, builder.buffer()) {
+                Ok(0) => Ok(Ok(None)),
+                Ok(received) => {
+                    self.adapt(py, received, wanted);
+                    // SAFETY: the kernel wrote that many bytes.
+                    Ok(Ok(Some(unsafe { builder.finish(received) }?)))
+                }
+                Err(error) => Ok(Err(error)),
+            };
+        }
+        let mut scratch = self.event_loop.get().scratch.borrow_mut(py);
+        scratch.clear();
+        scratch.reserve(SCRATCH_BYTES);
+        match socket::recv(self.fd, &mut scratch.spare_capacity_mut()[..SCRATCH_BYTES]) {
+            Ok(0) => Ok(Ok(None)),
+            Ok(received) => {
+                // SAFETY: the kernel wrote that many bytes.
+                unsafe { scratch.set_len(received) };
+                let data = PyBytes::new(py, &scratch);
+                drop(scratch);
+                self.adapt(py, received, wanted);
+                Ok(Ok(Some(data)))
+            }
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Learns from one receive how large the next one should be.
+    fn adapt(&self, py: Python<'_>, received: usize, wanted: usize) {
+        let next = if received > wanted.max(COPIED_BYTES) || received == wanted {
+            received.max(wanted * 2).next_power_of_two()
+        } else if received < wanted / 4 {
+            wanted / 2
+        } else {
+            return;
+        };
+        self.state.borrow_mut(py).receive_bytes = next.clamp(COPIED_BYTES, SCRATCH_BYTES);
+    }
+
+    fn read_into_buffer(slf: &Bound<'_, Self>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let buffer = raw::in_context(py, &this.context, || {
+            let buffer = protocol.call_method1(intern!(py, "get_buffer"), (-1,))?;
+            if buffer.len()? == 0 {
+                return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
+            }
+            Ok(buffer)
+        });
+        let Some(buffer) = Self::check(slf, buffer, "Fatal error: protocol.get_buffer() call failed.")? else {
+            return Ok(());
+        };
+        let received =
+            raw::with_writable(&buffer, |bytes| socket::recv(this.fd, bytes)).and_then(|result| match result {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+                other => Ok(Some(other?)),
+            });
+        drop(buffer);
+        match Self::check(slf, received, "Fatal read error on socket transport")?.flatten() {
+            None => Ok(()),
+            Some(0) => Self::received_eof(slf, protocol),
+            Some(received) => {
+                let result = raw::in_context(py, &this.context, || {
+                    protocol.call_method1(intern!(py, "buffer_updated"), (received,))
+                });
+                Self::check(slf, result, "Fatal error: protocol.buffer_updated() call failed.").map(drop)
+            }
+        }
+    }
+
+    /// The peer sends no more; the protocol says whether we may still write.
+    fn received_eof(slf: &Bound<'_, Self>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let keep_open =
+            raw::in_context(py, &this.context, || protocol.call_method0(intern!(py, "eof_received"))?.is_truthy());
+        match Self::check(slf, keep_open, "Fatal error: protocol.eof_received() call failed.")? {
+            Some(true) => {
+                // Nothing will come any more: do not watch for it. A second read would only find the same end.
+                this.state.borrow_mut(py).is_started = false;
+                this.update_interest(py)
+            }
+            Some(false) => Self::close_gently(slf),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+"""aioxide: the whole history of async on one event loop, in Rust.
+
+* `run`, `new_event_loop`, `EventLoop`, `EventLoopPolicy`: a drop-in for asyncio's event loop.
+* `http`: an HTTP client whose requests run as Rust futures on the loop's own thread, shaped like httpx.
+* `httpclient`, `gen`, `concurrent`, `coroutine`: the same client in every style of the history, shaped like Tornado.
+* `timeline`: what ran when.
+
+>>> import aioxide
+>>> async def main():
+...     return "done"
+>>> aioxide.run(main())
+'done'
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ._event_loop import EventLoop, new_event_loop, run
+from ._native import __version__
+
+if TYPE_CHECKING:
+    from . import concurrent, gen, http, httpclient, timeline
+    from ._policy import EventLoopPolicy
+    from .coroutines import coroutine
+
+__all__ = [
+    "EventLoop",
+    "EventLoopPolicy",
+    "__version__",
+    "build_info",
+    "concurrent",
+    "coroutine",
+    "gen",
+    "http",
+    "httpclient",
+    "new_event_loop",
+    "run",
+    "timeline",
+]
+
+# Imported when they are first asked for, so that `import aioxide` costs no more than the loop.
+_LAZY_MODULES = frozenset({"concurrent", "gen", "http", "httpclient", "timeline"})
+
+
+def build_info() -> dict[str, str]:
+    """What this build is made of: versions, and which drivers and engines are in use.
+
+    >>> build_info()["driver"]
+    'epoll'
+    """
+    return {
+        "aioxide": __version__,
+        "python": sys.version.split()[0],
+        "driver": "epoll",
+        "tls": "asyncio",
+    }
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name == "coroutine":
+        from .coroutines import coroutine
+
+        return coroutine
+    if name == "EventLoopPolicy":
+        # Asking asyncio for its policies warns from Python 3.14 on, so nobody does who does not need them.
+        from ._policy import EventLoopPolicy
+
+        return EventLoopPolicy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,306 @@
+"""The event loop: native where it is hot, asyncio's own where it is cold.
+
+`EventLoop` takes scheduling, timers, descriptors, stream transports and the turn itself from `_native.Loop`, and
+everything else (connecting, serving, subprocesses, pipes, datagrams, signals, executors, async generators) from the
+`asyncio.SelectorEventLoop` of the running Python, so that it behaves as that version does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+import ssl
+import sys
+import threading
+import weakref
+from asyncio import base_events, constants, events, format_helpers, sslproto, trsock
+from asyncio.log import logger
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar, cast
+
+from . import _native
+
+_T = TypeVar("_T")
+
+_OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class EventLoop(_native.Loop, asyncio.SelectorEventLoop):
+    """A drop-in for asyncio's event loop.
+
+    It is used like any other: through `aioxide.run`, or as a loop factory. It belongs to the thread that runs it;
+    other threads may only use `call_soon_threadsafe` (and what builds on it).
+
+    Raises `OSError` (``EMFILE``) when no file descriptor is left for it.
+
+    >>> import asyncio, aioxide
+    >>> with asyncio.Runner(loop_factory=aioxide.EventLoop) as runner:
+    ...     runner.run(asyncio.sleep(0, "done"))
+    'done'
+    """
+
+    # A handler that is called for signals: only while this loop runs in the main thread.
+    _ssock: socket.socket | None
+    _csock: socket.socket | None
+
+    def __init__(self) -> None:
+        # SelectorEventLoop's own __init__ would open a selector and a pair of sockets that we have no use for.
+        base_events.BaseEventLoop.__init__(self)
+        self._selector = None
+        self._ssock = None
+        self._csock = None
+        self._internal_fds = 0
+        self._signal_handlers: dict[int, Any] = {}
+        self._unix_server_sockets: dict[Any, Any] = {}
+        # Transports that asyncio makes itself (datagrams) register here; ours are known to the native half.
+        self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+    # -- running ------------------------------------------------------------------------------------------------
+
+    def run_forever(self) -> None:
+        """Run until `stop()` is called.
+
+        Raises `RuntimeError` if this loop is closed, or if it or another loop is running in this thread.
+        """
+        self._check_closed()
+        self._check_running()
+        self._set_coroutine_origin_tracking(self._debug)
+        hooks = sys.get_asyncgen_hooks()
+        wakeup_fd = self._begin_signals()
+        try:
+            self._thread_id = threading.get_ident()
+            sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
+            events._set_running_loop(self)
+            self._run()
+        finally:
+            self._thread_id = None
+            events._set_running_loop(None)
+            self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*hooks)
+            self._end_signals(wakeup_fd)
+
+    def close(self) -> None:
+        """Free everything that the loop holds. Harmless when it is closed already.
+
+        Raises `RuntimeError` if the loop is running.
+        """
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        super().close()
+        self._close()
+
+    def set_debug(self, enabled: bool) -> None:
+        """Turn debug mode on or off."""
+        super().set_debug(enabled)
+        self._set_debug(enabled)
+
+    # -- signals ------------------------------------------------------------------------------------------------
+
+    def _begin_signals(self) -> int | None:
+        """Let signals wake the loop; give back the descriptor that was to be woken before."""
+        if threading.current_thread() is not threading.main_thread():
+            return None
+        if self._csock is None:
+            self._make_self_pipe()
+        assert self._csock is not None
+        ours = self._csock.fileno()
+        before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
+        if before not in (-1, ours):
+            # Somebody else wants to hear of signals; we still notice them when they interrupt a wait.
+            signal.set_wakeup_fd(before, warn_on_full_buffer=False)
+        return before
+
+    def _end_signals(self, before: int | None) -> None:
+        if before is None or self._csock is None:
+            return
+        if self._signal_handlers:
+            # Handlers stay in force between runs, as in asyncio.
+            return
+        signal.set_wakeup_fd(-1 if before == self._csock.fileno() else before)
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+        """Call `callback(*args)` on the loop when the process gets signal `sig`. Main thread only."""
+        if self._csock is None:
+            self._check_closed()
+            self._make_self_pipe()
+        super().add_signal_handler(sig, callback, *args)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Undo `add_signal_handler`; whether there was a handler."""
+        removed: bool = super().remove_signal_handler(sig)
+        if removed and self.is_running() and self._csock is not None:
+            signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        return removed
+
+    def _close_self_pipe(self) -> None:
+        if self._ssock is not None:
+            super()._close_self_pipe()
+
+    # -- errors -------------------------------------------------------------------------------------------------
+
+    def _callback_failed(self, handle: Any, exception: BaseException) -> None:
+        """Report what a callback raised, as `asyncio.Handle` does."""
+        source = format_helpers._format_callback_source(handle._callback, handle._args or ())
+        context = {"message": f"Exception in callback {source}", "exception": exception, "handle": handle}
+        if handle._source_traceback:
+            context["source_traceback"] = handle._source_traceback
+        self.call_exception_handler(context)
+
+    def _callback_was_slow(self, handle: Any, seconds: float) -> None:
+        logger.warning("Executing %s took %.3f seconds", base_events._format_handle(handle), seconds)
+
+    # -- transports ---------------------------------------------------------------------------------------------
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        **_newer: Any,
+    ) -> asyncio.Transport:
+        self._ensure_fd_no_transport(sock)
+        return cast(asyncio.Transport, _native.SocketTransport(self, sock, protocol, waiter, extra, server))
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext | bool | None,
+        waiter: asyncio.Future[Any] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        **newer: Any,
+    ) -> asyncio.Transport:
+        ssl_protocol = sslproto.SSLProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, **newer)
+        return cast(asyncio.Transport, ssl_protocol._app_transport)
+
+    def _ensure_fd_no_transport(self, fd: Any) -> None:
+        super()._ensure_fd_no_transport(fd)
+        number = fd if isinstance(fd, int) else fd.fileno()
+        transport = self._transport_of(number)
+        if transport is not None and not transport.is_closing():
+            raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
+
+    async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        if not isinstance(transp, _native.SocketTransport):
+            return cast(int, await super()._sendfile_native(transp, file, offset, count))
+        was_reading = transp.is_reading()
+        transp.pause_reading()
+        await transp._make_empty_waiter()
+        try:
+            sock: Any = transp._sock
+            # A descriptor that belongs to a transport is refused to sock_sendfile(): go through a duplicate.
+            with socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
+                duplicate.setblocking(False)
+                return await self.sock_sendfile(duplicate, file, offset, count, fallback=False)
+        finally:
+            transp._reset_empty_waiter()
+            if was_reading:
+                transp.resume_reading()
+
+    # -- serving ------------------------------------------------------------------------------------------------
+
+    def _accept_connection(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: ssl.SSLContext | None = None,
+        server: Any = None,
+        backlog: int = 100,
+        *timeouts: Any,
+        **newer: Any,
+    ) -> None:
+        """Accept what waits in the backlog; a connection without TLS needs no task of its own."""
+        if sslcontext is not None:
+            super()._accept_connection(protocol_factory, sock, sslcontext, server, backlog, *timeouts, **newer)
+            return
+        for _ in range(backlog + 1):
+            try:
+                conn, address = sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _OUT_OF_RESOURCES:
+                    raise
+                self._pause_accepting(error, sock, protocol_factory, sslcontext, server, backlog, *timeouts, **newer)
+                return
+            conn.setblocking(False)
+            self._start_connection(protocol_factory, conn, address, server)
+
+    def _pause_accepting(self, error: OSError, sock: socket.socket, factory: Any, *args: Any, **newer: Any) -> None:
+        """Out of descriptors: the kernel would report the same connection without end, so look away for a while."""
+        self.call_exception_handler(
+            {
+                "message": "socket.accept() out of system resource",
+                "exception": error,
+                "socket": trsock.TransportSocket(sock),
+            }
+        )
+        self._remove_reader(sock.fileno())
+        self.call_later(constants.ACCEPT_RETRY_DELAY, self._resume_accepting, factory, sock, args, newer)
+
+    def _resume_accepting(self, factory: Any, sock: socket.socket, args: tuple[Any, ...], newer: dict[str, Any]) -> None:
+        if sock.fileno() != -1:
+            self._start_serving(factory, sock, *args, **newer)
+
+    def _start_connection(
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], conn: socket.socket, address: Any, server: Any
+    ) -> None:
+        try:
+            protocol = protocol_factory()
+            self._make_socket_transport(conn, protocol, extra={"peername": address}, server=server)
+        except (SystemExit, KeyboardInterrupt):
+            conn.close()
+            raise
+        except BaseException as error:
+            conn.close()
+            if self._debug:
+                self.call_exception_handler(
+                    {"message": "Error on transport creation for incoming connection", "exception": error}
+                )
+
+
+def new_event_loop() -> EventLoop:
+    """A new `EventLoop`: the loop factory for `asyncio.Runner`, uvicorn's ``--loop`` and others.
+
+    >>> loop = new_event_loop()
+    >>> loop.run_until_complete(asyncio.sleep(0, "done"))
+    'done'
+    >>> loop.close()
+    """
+    return EventLoop()
+
+
+def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
+    """Run a coroutine on a new aioxide loop and give its result, like `asyncio.run`.
+
+    Raises `RuntimeError` if a loop is running in this thread already, and whatever the coroutine raises.
+
+    >>> run(asyncio.sleep(0, "done"))
+    'done'
+    """
+    with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
+        return runner.run(main)

@@ -1,0 +1,85 @@
+"""What ran when: record a piece of a program and read it back as lanes, slices and wakes.
+
+>>> import asyncio, aioxide
+>>> from aioxide import timeline
+>>> with timeline.record() as recording:
+...     aioxide.run(asyncio.sleep(0.001))
+>>> data = recording.to_dict()
+>>> sorted({lane["kind"] for lane in data["lanes"]})
+['callback', 'loop', 'task']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from . import _native
+
+__all__ = ["Recording", "mark", "record", "thread_lane"]
+
+
+class Recording:
+    """A recording, under way inside its `with` block and readable after it. Made by `record()`."""
+
+    def __init__(self, records_per_thread: int) -> None:
+        self._records_per_thread = records_per_thread
+        self._data: dict[str, Any] | None = None
+
+    def __enter__(self) -> Recording:
+        if not _native.timeline_start(self._records_per_thread):
+            raise RuntimeError("a recording is under way already: one process can make one at a time")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._data = _native.timeline_stop()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recording as plain data, all times in nanoseconds since its start.
+
+        Keys: ``format`` (1), ``start_ns`` and ``end_ns`` (of the monotonic clock), ``clock_error_ns`` (what a clock
+        reading costs: no time is more exact), ``dropped`` (events that did not fit), ``names``, ``lanes`` (``id``,
+        ``name``, ``kind``, ``thread``), ``slices`` (lane, start, end, index into names, state), ``wakes`` (at, from
+        lane, to lane) and ``marks`` (at, lane, text).
+
+        Raises `RuntimeError` before the `with` block has ended.
+        """
+        if self._data is None:
+            raise RuntimeError("the recording has not ended: read it after its `with` block")
+        return self._data
+
+
+def record(records_per_thread: int = 1_000_000) -> Recording:
+    """Record what every aioxide loop and marked thread of the process does inside a `with` block.
+
+    `records_per_thread` bounds the memory (16 to 32 bytes each); what does not fit is counted as dropped.
+
+    Raises `RuntimeError` (on entering) if a recording is under way.
+    """
+    return Recording(records_per_thread)
+
+
+def mark(text: str) -> None:
+    """Write `text` into the lane of whatever runs on this thread; does nothing when nothing is recorded."""
+    _native.timeline_mark(text)
+
+
+@contextmanager
+def thread_lane(name: str) -> Iterator[None]:
+    """Give the calling thread a lane of its own for the time of a `with` block.
+
+    >>> with record() as recording, thread_lane("worker"):
+    ...     mark("here")
+    >>> [mark[2] for mark in recording.to_dict()["marks"]]
+    ['here']
+    """
+    token = _native.timeline_thread_begin(name)
+    try:
+        yield
+    finally:
+        if token is not None:
+            _native.timeline_thread_end(token)
