@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from concurrent import futures
 from typing import Any
 
-from ._yielding import Moment, future_to_wait_for, without_own_frame
+from ._yielding import Moment, future_to_wait_for, without_own_frame, without_package_frames
 from .concurrent import AnyFuture, call_when_done, future_set_result_unless_cancelled
 
 
@@ -155,7 +155,7 @@ class Runner:
                 self.future = future
                 return True
         except BaseException as exc:  # noqa: BLE001 - the generator gets it
-            self._error = without_own_frame(exc)
+            self._error = without_package_frames(exc)
             return True
         self.future = future
         if self._must_cancel:

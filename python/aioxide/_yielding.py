@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Mapping
 from concurrent import futures
 from typing import Any, TypeAlias
 
-from .concurrent import AnyFuture, call_when_done, current_loop, hide_creator, logger, settable
+from .concurrent import PACKAGE, AnyFuture, call_when_done, current_loop, hide_creator, logger, settable
 
 #: The types of exceptions that are not worth a line in the log.
 QuietExceptions: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
@@ -239,4 +239,16 @@ def without_own_frame(exc: BaseException) -> BaseException:
     """
     if exc.__traceback__ is not None:
         exc.__traceback__ = exc.__traceback__.tb_next
+    return exc
+
+
+def without_package_frames(exc: BaseException) -> BaseException:
+    """`exc` without the traceback entries of this package that come before any of the user's.
+
+    The frames of those entries also hold the frames that called them, and so make the same kind of cycle.
+    """
+    entry = exc.__traceback__
+    while entry is not None and entry.tb_frame.f_code.co_filename.startswith((PACKAGE, functools.__file__)):
+        entry = entry.tb_next
+    exc.__traceback__ = entry
     return exc

@@ -95,13 +95,14 @@ def current_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-_PACKAGE = os.path.dirname(__file__) + os.sep
+#: How the names of this package's files begin.
+PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 def hide_creator(future: asyncio.Future[Any]) -> None:
     """In debug mode, let the place where `future` was made be the one that called this package, not one in it."""
     stack = getattr(future, "_source_traceback", None)
-    while stack and stack[-1].filename.startswith(_PACKAGE):
+    while stack and stack[-1].filename.startswith(PACKAGE):
         del stack[-1]
 
 

@@ -320,25 +320,32 @@ def with_timeout(
         copy_outcome(waited, result)
         return result
     result.pending.add(waited)
+    # Emptied by the timeout: `waited` may live on for long, and must not keep alive what nobody waits for any more.
+    outstanding = [result]
 
     def on_timeout() -> None:
-        if result.done():
+        if outstanding[0].cancel_requested:
+            return  # whoever asked for that waits for it
+        late = outstanding.pop()
+        late.pending.clear()
+        if late.done():
             return
         try:
             text = message() if callable(message) else message
         except Exception as exc:  # noqa: BLE001 - whoever waits must hear of it
-            result.set_exception(exc)
+            late.set_exception(exc)
         else:
-            result.set_exception(TimeoutError("timed out" if text is None else text))
+            late.set_exception(TimeoutError("timed out" if text is None else text))
 
     timer = loop.call_later(max(0.0, _seconds_until(timeout)), on_timeout)
 
     def on_done(done: AnyFuture[Any]) -> None:
         timer.cancel()
-        if not result.done():
-            result.pending.clear()
-            if not result.end_cancelled():
-                copy_outcome(done, result)
+        if outstanding:
+            in_time = outstanding.pop()
+            in_time.pending.clear()
+            if not in_time.end_cancelled():
+                copy_outcome(done, in_time)
         elif not done.cancelled():
             exc = done.exception()
             if exc is not None and not isinstance(exc, quiet_exceptions):
