@@ -29,11 +29,8 @@ class Return(Exception):
 class CoroutineFuture(asyncio.Future[Any]):
     """The future of a coroutine that has to wait. Cancelling it asks the coroutine; the rest is `asyncio.Future`."""
 
-    __slots__ = ("runner",)
-
-    def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self.runner: Runner | None = None
+    #: Set while the coroutine has not ended.
+    runner: Runner | None = None
 
     def cancel(self, msg: Any = None) -> bool:
         """Ask the coroutine to stop; False if it has ended already. See `coroutine`."""
@@ -103,45 +100,45 @@ class Runner:
         if self.running or self.finished:
             return
         self.running = True
+        generator = self.gen
         try:
-            while self._step():
-                pass
+            while True:
+                value, error = None, None
+                if self.future is None or self._must_cancel:
+                    error = self._due_error()
+                else:
+                    try:
+                        value = self.future.result()
+                    except BaseException as exc:  # noqa: BLE001 - the generator gets it
+                        error = without_own_frame(exc)
+                self.future = None
+                try:
+                    yielded = generator.send(value) if error is None else generator.throw(error)
+                except (StopIteration, Return) as end:
+                    self._finish()
+                    future_set_result_unless_cancelled(self.result_future, end.value)
+                    return
+                except (KeyboardInterrupt, SystemExit) as exc:
+                    # As a task does: the waiting ones hear of it, and so does whoever runs the loop.
+                    self._fail(exc)
+                    raise
+                except BaseException as exc:  # noqa: BLE001 - it goes into the future
+                    self._fail(without_own_frame(exc))
+                    return
+                if not self.handle_yield(yielded):
+                    return
         finally:
             self.running = False
 
-    def _step(self) -> bool:
-        """From one yield to the next; tells whether to go on at once."""
-        value, error = self._outcome()
-        try:
-            yielded = self.gen.send(value) if error is None else self.gen.throw(error)
-        except (StopIteration, Return) as end:
-            self._finish()
-            future_set_result_unless_cancelled(self.result_future, end.value)
-            return False
-        except (KeyboardInterrupt, SystemExit) as exc:
-            # As a task does: the waiting ones hear of it, and so does whoever runs the loop.
-            self._fail(exc)
-            raise
-        except BaseException as exc:  # noqa: BLE001 - it goes into the future
-            self._fail(without_own_frame(exc))
-            return False
-        return self.handle_yield(yielded)
-
-    def _outcome(self) -> tuple[Any, BaseException | None]:
-        """What to send into the generator, or to raise into it."""
-        future, self.future = self.future, None
+    def _due_error(self) -> BaseException | None:
+        """What to raise into the generator where it was cancelled, or nothing could be made of what it yielded."""
         error, self._error = self._error, None
-        value = None
-        if future is not None and future.done():  # a concurrent one that was given up on need not be
-            try:
-                value = future.result()
-            except BaseException as exc:  # noqa: BLE001 - the generator gets it
-                error = without_own_frame(exc)
-        if self._must_cancel:
-            self._must_cancel = False
-            if not isinstance(error, asyncio.CancelledError):
-                error = _cancelled_error(self._cancel_message)
-        return value, error
+        if not self._must_cancel:
+            return error
+        self._must_cancel = False
+        if isinstance(self.future, asyncio.Future) and self.future.done() and not self.future.cancelled():
+            self.future.exception()  # has been seen with this: as with tasks, the cancellation comes in its place
+        return asyncio.CancelledError(*(() if self._cancel_message is None else (self._cancel_message,)))
 
     def handle_yield(self, yielded: Any) -> bool:
         """Begin to wait for what was yielded; tells whether it is there already, and `run` to be called."""
@@ -149,11 +146,13 @@ class Runner:
             future = future_to_wait_for(yielded, self.loop)
             if isinstance(future, Moment):
                 self.loop.call_soon(self._wake, future)
-            elif not future.done():
-                call_when_done(self.loop, future, self._wake)
-            else:
+            elif future.done():
                 self.future = future
                 return True
+            elif isinstance(future, futures.Future):
+                call_when_done(self.loop, future, self._wake)
+            else:
+                future.add_done_callback(self._wake)
         except BaseException as exc:  # noqa: BLE001 - the generator gets it
             self._error = without_package_frames(exc)
             return True
@@ -188,7 +187,7 @@ class Runner:
     def _finish(self) -> None:
         self.finished = True
         if isinstance(self.result_future, CoroutineFuture):
-            self.result_future.runner = None
+            del self.result_future.runner
 
     def _fail(self, exc: BaseException) -> None:
         self._finish()
@@ -201,7 +200,3 @@ class Runner:
             self.loop.call_exception_handler(
                 {"message": "exception in a coroutine whose future is done", "exception": exc, "future": future}
             )
-
-
-def _cancelled_error(message: Any) -> asyncio.CancelledError:
-    return asyncio.CancelledError() if message is None else asyncio.CancelledError(message)

@@ -73,9 +73,11 @@ def convert_yielded(yielded: Any) -> AnyFuture[Any] | Moment:
         BadYieldError: for anything else.
         RuntimeError: where an awaitable needs a loop to be started on and there is none.
     """
+    if isinstance(yielded, asyncio.Future | futures.Future):
+        return yielded
     if yielded is None or yielded is moment:
         return moment
-    if isinstance(yielded, futures.Future) or asyncio.isfuture(yielded):
+    if asyncio.isfuture(yielded):
         return yielded
     if isinstance(yielded, list | dict):
         return multi(yielded)
@@ -84,13 +86,19 @@ def convert_yielded(yielded: Any) -> AnyFuture[Any] | Moment:
     raise BadYieldError(f"a coroutine yielded {yielded!r}, which is neither a future nor awaitable")
 
 
+_converters = convert_yielded.registry
+_convert = _converters[object]
+
+
 def future_to_wait_for(yielded: Any, loop: asyncio.AbstractEventLoop) -> AnyFuture[Any] | Moment:
     """`convert_yielded`, and a check that `loop` can wait for it: `RuntimeError` if it belongs to a different loop."""
-    future = convert_yielded(yielded)
-    if not isinstance(future, asyncio.Future | futures.Future | Moment) and not asyncio.isfuture(future):
+    # Choosing by type costs more than all the rest, and there is nothing to choose from until somebody registers one.
+    future = _convert(yielded) if len(_converters) == 1 else convert_yielded(yielded)
+    if isinstance(future, asyncio.Future):
+        if not future.done() and future.get_loop() is not loop:
+            raise RuntimeError(f"{future!r} belongs to a different event loop than the one that is to wait for it")
+    elif not isinstance(future, Moment | futures.Future) and not asyncio.isfuture(future):
         raise BadYieldError(f"what is registered with convert_yielded made {future!r}, which is no future")
-    if isinstance(future, asyncio.Future) and not future.done() and future.get_loop() is not loop:
-        raise RuntimeError(f"{future!r} belongs to a different event loop than the one that is to wait for it")
     return future
 
 

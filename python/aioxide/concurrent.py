@@ -230,6 +230,14 @@ else:
             super().add_done_callback(fn, context=context)
 
 
+def new_future() -> asyncio.Future[Any]:
+    """`Future()`, by the shortest way."""
+    loop = asyncio._get_running_loop()
+    future: asyncio.Future[Any] = Future() if loop is None else asyncio.Future(loop=loop)
+    hide_creator(future)
+    return future
+
+
 #: What `is_future` accepts, for use with `isinstance`.
 FUTURES = (futures.Future, asyncio.Future)
 

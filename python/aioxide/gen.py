@@ -62,16 +62,15 @@ from ._yielding import (
 )
 from .concurrent import (
     AnyFuture,
-    Future,
     ReturnValueIgnoredError,
     call_when_done,
     copy_outcome,
     current_loop,
-    find_loop,
     future_set_result_unless_cancelled,
     hide_creator,
     is_future,
     logger,
+    new_future,
 )
 
 __all__ = [
@@ -190,15 +189,13 @@ def _wait_for(awaitable: object) -> Generator[object, Any, Any]:
 
 
 def _done(value: Any) -> asyncio.Future[Any]:
-    future: asyncio.Future[Any] = Future()
-    hide_creator(future)
+    future = new_future()
     future.set_result(value)
     return future
 
 
 def _failed(exc: BaseException) -> asyncio.Future[Any]:
-    future: asyncio.Future[Any] = Future()
-    hide_creator(future)
+    future = new_future()
     if isinstance(exc, asyncio.CancelledError):
         future.cancel(cancel_message(exc))
     else:
@@ -207,9 +204,9 @@ def _failed(exc: BaseException) -> asyncio.Future[Any]:
 
 
 def _waiting(ctx_run: Callable[..., Any], generator: Generator[Any, Any, Any], yielded: Any) -> asyncio.Future[Any]:
-    loop = find_loop()
+    loop = asyncio._get_running_loop()
     if loop is None:
-        # A future made for a loop that does not run yet tells which; anything else is an error now.
+        # A future made for a loop that does not run yet tells which; anything else needs one set for the thread.
         try:
             loop = yielded.get_loop() if asyncio.isfuture(yielded) else current_loop()
         except RuntimeError:
@@ -432,8 +429,7 @@ class WaitIterator:
             raise RuntimeError("every result of this WaitIterator has been given")
         if self._next is not None:
             self._next.cancel()
-        following: asyncio.Future[Any] = Future()
-        hide_creator(following)
+        following = new_future()
         self._next = following
         if self._finished:
             self._give(self._finished.popleft())

@@ -1,4 +1,4 @@
-"""The same programs on Tornado's `gen`, where it is installed, and on ours: they do the same things in the same order."""
+"""The same programs on Tornado's `gen`, where it is installed, and on ours: they do the same in the same order."""
 
 from __future__ import annotations
 
