@@ -46,8 +46,8 @@ import time
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, ParamSpec, TypeVar, overload
 
-from ._runner import CoroutineFuture, Return, Runner, cancel_message
-from ._yielding import (
+from ._gen_runner import CoroutineFuture, Return, Runner, cancel_message
+from ._gen_yielding import (
     BadYieldError,
     Moment,
     Multi,

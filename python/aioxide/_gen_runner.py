@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from concurrent import futures
 from typing import Any
 
-from ._yielding import Moment, future_to_wait_for, without_own_frame, without_package_frames
+from ._gen_yielding import Moment, future_to_wait_for, without_own_frame, without_package_frames
 from .concurrent import AnyFuture, call_when_done, future_set_result_unless_cancelled
 
 
