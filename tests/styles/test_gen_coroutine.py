@@ -649,8 +649,6 @@ class Price:
 
 
 def test_convert_yielded_takes_more_types(runner):
-    registry = dict(gen.convert_yielded.registry)
-
     @gen.convert_yielded.register(Price)
     def _(price):
         if price.amount < 0:
@@ -664,7 +662,7 @@ def test_convert_yielded_takes_more_types(runner):
         return (yield Price(2)), (yield [Price(3), Price(4)])
 
     assert run(runner, main) == (4, [6, 8])
-    assert set(gen.convert_yielded.registry) - set(registry) == {Price}
+    assert set(gen.convert_yielded.registry) >= {object, Price}
 
 
 def test_converter_that_returns_nonsense(runner):
