@@ -11,7 +11,7 @@ from ._gen_yielding import Moment, future_to_wait_for, without_own_frame, withou
 from .concurrent import AnyFuture, call_when_done, future_set_result_unless_cancelled
 
 
-class Return(Exception):
+class Return(Exception):  # noqa: N818 - Tornado's name
     """Raised by a coroutine to return `value`; today's spelling is `return value`.
 
     As it is an exception, `except Exception` around it catches it. Where the coroutine uses `return` nothing does.

@@ -222,7 +222,7 @@ def _combine(
             continue  # it runs in a thread, and `cancel` gave it up
         try:
             results.append(child.result())
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001 - it is passed on, or logged
             if first is None and not combined.cancel_requested:
                 first = without_own_frame(exc)
             elif not isinstance(exc, asyncio.CancelledError | futures.CancelledError) and not isinstance(
