@@ -28,5 +28,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(timeline::timeline_mark, module)?)?;
     module.add_function(wrap_pyfunction!(timeline::timeline_thread_begin, module)?)?;
     module.add_function(wrap_pyfunction!(timeline::timeline_thread_end, module)?)?;
+    module.add_function(wrap_pyfunction!(timeline::timeline_wait_begin, module)?)?;
+    module.add_function(wrap_pyfunction!(timeline::timeline_wait_end, module)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

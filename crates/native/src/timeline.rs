@@ -182,3 +182,23 @@ pub fn timeline_thread_begin(name: &str) -> Option<(u32, Option<u32>)> {
 pub fn timeline_thread_end(token: (u32, Option<u32>)) {
     timeline::end(LaneId(token.0), token.1.map(LaneId));
 }
+
+/// The calling thread's lane waits from now on for what `what` says; the result is for `timeline_wait_end()`.
+#[pyfunction]
+pub fn timeline_wait_begin(what: &str) -> Option<(u32, u32)> {
+    if !timeline::is_recording() {
+        return None;
+    }
+    let lane = timeline::current_lane()?;
+    timeline::wait(lane, what);
+    Some((timeline::epoch(), lane.0))
+}
+
+/// Ends a wait; nothing happens when the recording in which it began is over.
+#[pyfunction]
+pub fn timeline_wait_end(token: (u32, u32)) {
+    let (epoch, lane) = token;
+    if timeline::is_recording() && timeline::epoch() == epoch {
+        timeline::wait_end(LaneId(lane));
+    }
+}

@@ -31,7 +31,6 @@ class Auth:
     requires_response_body = False
 
     def auth_flow(self, request: Request) -> AuthFlow:
-        """Yield what is to be sent, get its response, and return when no other request has to follow."""
         yield request
 
 
@@ -42,7 +41,6 @@ class FunctionAuth(Auth):
         self._func = func
 
     def auth_flow(self, request: Request) -> AuthFlow:
-        """Send what the function gives."""
         yield self._func(request)
 
 
@@ -59,7 +57,6 @@ class BasicAuth(Auth):
         self._header = basic_header(username, password)
 
     def auth_flow(self, request: Request) -> AuthFlow:
-        """Send the request with the Authorization header."""
         request.headers["Authorization"] = self._header
         yield request
 

@@ -11,8 +11,6 @@ SUPPORTED = "gzip, deflate"
 
 
 class ContentDecoder(Protocol):
-    """Undoes an encoding: `decode` takes each piece, `flush` the end. DecodingError for data that is not valid."""
-
     def decode(self, data: bytes) -> bytes: ...
     def flush(self) -> bytes: ...
 
@@ -56,25 +54,23 @@ class _Deflate:
         import zlib
 
         self._zlib = zlib
-        self._head = b""
-        self._stream: Any = None
+        self._stream: Any = zlib.decompressobj()
+        self._first = True
+        self._fed = False
 
     def decode(self, data: bytes) -> bytes:
-        if self._stream is None:
-            # The first two bytes tell which of both it is.
-            data = self._head + data
-            if len(data) < 2:
-                self._head = data
-                return b""
-            is_zlib = data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
-            self._stream = self._zlib.decompressobj(self._zlib.MAX_WBITS if is_zlib else -self._zlib.MAX_WBITS)
+        self._fed = self._fed or bool(data)
+        first, self._first = self._first and bool(data), self._first and not data
         try:
             return bytes(self._stream.decompress(data))
         except self._zlib.error as error:
-            raise DecodingError(f"the body is not valid deflate data: {error}") from error
+            if not first:
+                raise DecodingError(f"the body is not valid deflate data: {error}") from error
+            self._stream = self._zlib.decompressobj(-self._zlib.MAX_WBITS)
+            return self.decode(data)
 
     def flush(self) -> bytes:
-        if self._head if self._stream is None else not self._stream.eof:
+        if self._fed and not self._stream.eof:
             raise DecodingError("the body's deflate data ends too early")
         return b""
 

@@ -82,10 +82,7 @@ class Request:
         self.extensions = extensions
         self._content = b""
         self._stream = None
-        if self.method in _BODY_METHODS:
-            self._fill_headers(None)
-        elif self.headers._first(b"host") is None:
-            fields.insert(0, (b"Host", url.netloc))
+        self._fill_headers(None)
         return self
 
     def _fill_headers(self, content_type: str | None) -> None:

@@ -33,7 +33,6 @@ class BlockingBody(SyncByteStream):
             raise
 
     def close(self) -> None:
-        """Release the connection."""
         self._raw.close()
 
 
@@ -54,7 +53,6 @@ class AsyncBody(AsyncByteStream):
             raise
 
     async def aclose(self) -> None:
-        """Release the connection."""
         self._raw.close()
 
 

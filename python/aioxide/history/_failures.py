@@ -1,0 +1,29 @@
+"""Which exceptions are the world's fault, and how to say so in one line."""
+
+from __future__ import annotations
+
+from aioxide import http, httpclient
+
+__all__ = ["RequestsLostError", "describe", "is_failure"]
+
+
+class RequestsLostError(Exception):
+    """A chapter ended without an answer to each of its requests."""
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether the network, the site or the machine failed, rather than the program."""
+    if isinstance(error, (http.HTTPError, http.InvalidURL, httpclient.HTTPError, RequestsLostError)):
+        return True
+    # What `Thread.start` raises when the system has no more threads to give.
+    no_threads = isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+    return isinstance(error, OSError) or no_threads
+
+
+def describe(error: BaseException) -> str:
+    """One line that says what failed; never empty."""
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        text = str(error.strerror)
+    else:
+        text = str(error)
+    return " ".join(text.split()) or type(error).__name__

@@ -1,0 +1,202 @@
+"""Runs one chapter and measures it: time, CPU, threads, context switches, what it printed, what the timeline saw."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from aioxide import timeline
+
+from ._chapters import Chapter
+from ._failures import RequestsLostError
+from ._lines import Line, LineTap, Transcript
+from ._target import EmbeddedServer, ServerUsage
+
+__all__ = ["ChapterRun", "Figures", "run_chapter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one chapter took. CPU times and context switches are the process's, less the embedded server's."""
+
+    requests: int
+    requests_run: int
+    wall_s: float
+    user_s: float
+    system_s: float
+    threads: int
+    voluntary_switches: int
+    involuntary_switches: int
+    switch_interval_s: float
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether fewer requests were run than asked for."""
+        return self.requests_run < self.requests
+
+    @property
+    def scale(self) -> float:
+        """What to multiply with for all the requests."""
+        return self.requests / self.requests_run
+
+    @property
+    def whole_wall_s(self) -> float:
+        """The wall time of all requests: measured, or extrapolated from those that were run."""
+        return self.wall_s * self.scale
+
+    @property
+    def cpu_s(self) -> float:
+        """User and system time together, of the requests that were run."""
+        return self.user_s + self.system_s
+
+
+@dataclass(frozen=True, slots=True)
+class ChapterRun:
+    """One chapter, measured. `recording` is the timeline's dictionary, or None when none was recorded."""
+
+    chapter: Chapter
+    figures: Figures
+    transcript: Transcript
+    recording: dict[str, Any] | None
+
+    @property
+    def others_held_s(self) -> float | None:
+        """The median time from the first request's sending to the others'; None for a single request."""
+        sent = self.transcript.sent_ns
+        others = [at - sent[1] for n, at in sent.items() if n != 1] if 1 in sent else []
+        return median(others) / 1e9 if others else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Usage:
+    wall_ns: int
+    user: float
+    system: float
+    voluntary: int
+    involuntary: int
+
+    @classmethod
+    def now(cls, server: EmbeddedServer | None) -> _Usage:
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        served = server.usage() if server is not None else ServerUsage()
+        return cls(
+            time.monotonic_ns(),
+            own.ru_utime - served.user,
+            own.ru_stime - served.system,
+            own.ru_nvcsw - served.voluntary_switches,
+            own.ru_nivcsw - served.involuntary_switches,
+        )
+
+
+def run_chapter(
+    chapter: Chapter,
+    urls: list[str],
+    *,
+    requests: int,
+    server: EmbeddedServer | None,
+    record: bool,
+    show: Callable[[Line], None],
+) -> ChapterRun:
+    """Run a chapter over `urls`, a part of the `requests` asked for; `show` gets each line that it prints.
+
+    While it runs, `sys.stdout` belongs to it. Raises what the chapter raised, in whichever of its threads, and
+    `RequestsLostError` when it ended without an answer to each request. Call from the main thread.
+    """
+    main = chapter.load()
+    transcript = Transcript()
+
+    def on_line(line: Line) -> None:
+        transcript.add(line)
+        if record:
+            timeline.mark(line.text)
+        show(line)
+
+    gc.collect()  # the garbage of the chapter before is not this one's to clear
+    with contextlib.ExitStack() as stack:
+        threads = stack.enter_context(_watch_threads(record, server))
+        stack.enter_context(contextlib.redirect_stdout(LineTap(on_line)))
+        recording = stack.enter_context(timeline.record()) if record else None
+        before = _Usage.now(server)
+        with timeline.thread_lane(threading.current_thread().name) if record else contextlib.nullcontext():
+            main(urls)
+        after = _Usage.now(server)
+    if threads.errors:
+        raise threads.errors[0]
+    if lost := len(urls) - len(transcript.received_ns):
+        raise RequestsLostError(f"{lost} of {len(urls)} requests got no answer")
+    return ChapterRun(
+        chapter=chapter,
+        figures=Figures(
+            requests=requests,
+            requests_run=len(urls),
+            wall_s=(after.wall_ns - before.wall_ns) / 1e9,
+            user_s=max(0.0, after.user - before.user),
+            system_s=max(0.0, after.system - before.system),
+            threads=len(transcript.threads | {threading.get_native_id()}),
+            voluntary_switches=max(0, after.voluntary - before.voluntary),
+            involuntary_switches=max(0, after.involuntary - before.involuntary),
+            switch_interval_s=sys.getswitchinterval(),
+        ),
+        transcript=transcript,
+        recording=recording.to_dict() if recording is not None else None,
+    )
+
+
+class _ThreadWatch:
+    """The threads that were started while it watched, and what they raised."""
+
+    def __init__(self) -> None:
+        self.started: list[threading.Thread] = []
+        self.errors: list[BaseException] = []
+
+    def join(self) -> None:
+        """Wait for those that still run."""
+        for thread in self.started:
+            thread.join()
+
+
+@contextlib.contextmanager
+def _watch_threads(record: bool, server: EmbeddedServer | None) -> Iterator[_ThreadWatch]:
+    """Give every thread that starts its lane on the timeline, with its joins, and collect what threads raise.
+
+    When the body fails – after Ctrl-C for one – the server is closed, so that threads which still wait for
+    its answers end, and they are waited for: nothing of a chapter outlives it.
+    """
+    watch = _ThreadWatch()
+    original_run, original_join, original_hook = threading.Thread.run, threading.Thread.join, threading.excepthook
+
+    def run(thread: threading.Thread) -> None:
+        watch.started.append(thread)
+        with timeline.thread_lane(thread.name) if record else contextlib.nullcontext():
+            original_run(thread)
+
+    def join(thread: threading.Thread, timeout: float | None = None) -> None:
+        with timeline.waiting(f"join {thread.name}") if record else contextlib.nullcontext():
+            original_join(thread, timeout)
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if arguments.exc_value is not None:
+            watch.errors.append(arguments.exc_value)
+
+    threading.Thread.run = run  # type: ignore[method-assign, assignment]
+    threading.Thread.join = join  # type: ignore[method-assign, assignment]
+    threading.excepthook = hook
+    try:
+        yield watch
+    except BaseException:
+        if server is not None:
+            server.close()
+        watch.join()
+        raise
+    finally:
+        threading.Thread.run = original_run  # type: ignore[method-assign]
+        threading.Thread.join = original_join  # type: ignore[method-assign]
+        threading.excepthook = original_hook
