@@ -71,7 +71,8 @@ struct State {
 }
 
 /// A callback that waits to be run by its loop; made by `call_soon` and its kin, never by hand.
-#[pyclass(module = "aioxide", name = "Handle", subclass, frozen, weakref, freelist = 1024)]
+// No freelist: a `TimerHandle`, which extends this, would be freed into it, and memory of its size be given out as a `Handle`.
+#[pyclass(module = "aioxide", name = "Handle", subclass, frozen, weakref)]
 pub struct Handle {
     state: GilCell<State>,
     context: Py<PyAny>,
