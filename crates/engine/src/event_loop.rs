@@ -28,6 +28,10 @@ pub trait Host {
     /// Why a callback ends the run of the loop before its time (in Python `KeyboardInterrupt` and `SystemExit`).
     type Error;
 
+    /// Whether the loop has a lane of its own in the timeline. A loop that only serves blocking calls of another lane
+    /// has none.
+    const HAS_LANE: bool = true;
+
     /// Runs one handle.
     ///
     /// # Errors
@@ -219,9 +223,13 @@ impl<H: Host> EventLoop<H> {
                 match self.until_deadline() {
                     Some(Duration::ZERO) => self.handle.wait(&mut events, Some(Duration::ZERO)),
                     timeout => {
-                        timeline::parked();
+                        if H::HAS_LANE {
+                            timeline::parked();
+                        }
                         let waited = host.park(|| self.handle.wait(&mut events, timeout));
-                        timeline::unparked();
+                        if H::HAS_LANE {
+                            timeline::unparked();
+                        }
                         match waited {
                             Ok(result) => result,
                             Err(error) => {
@@ -282,7 +290,7 @@ impl<H: Host> EventLoop<H> {
         }
         let tasks = self.handle.tasks().collect_ready();
         if tasks > 0 {
-            let _slice = timeline::polling_tasks();
+            let _slice = if H::HAS_LANE { timeline::polling_tasks() } else { None };
             for _ in 0..tasks {
                 self.handle.tasks().run_one();
             }

@@ -1,5 +1,6 @@
 //! What Rust futures and transports see of their loop.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
@@ -39,6 +40,7 @@ struct Core {
     sleepers: RefCell<Timers<Waker>>,
     tasks: Tasks,
     remote: Arc<Remote>,
+    locals: RefCell<Vec<(u64, Rc<dyn Any>)>>,
 }
 
 impl LoopHandle {
@@ -52,6 +54,7 @@ impl LoopHandle {
             sleepers: RefCell::default(),
             tasks: Tasks::new(Arc::clone(&remote)),
             remote,
+            locals: RefCell::default(),
         })))
     }
 
@@ -101,6 +104,29 @@ impl LoopHandle {
     #[must_use]
     pub fn tasks(&self) -> &Tasks {
         &self.0.tasks
+    }
+
+    /// The value that the loop keeps under `key`, made when it is first asked for. It is dropped when the loop is
+    /// closed: the place for what belongs to a loop but is found from elsewhere, such as a client's connections.
+    ///
+    /// # Panics
+    /// If values of two types are kept under one key.
+    pub fn local<T: 'static>(&self, key: u64, make: impl FnOnce() -> T) -> Rc<T> {
+        let kept = self.0.locals.borrow().iter().find(|(other, _)| *other == key).map(|(_, value)| Rc::clone(value));
+        let value = kept.unwrap_or_else(|| {
+            let made: Rc<dyn Any> = Rc::new(make());
+            self.0.locals.borrow_mut().push((key, Rc::clone(&made)));
+            made
+        });
+        value.downcast().expect("one key names values of one type")
+    }
+
+    /// Forgets what the loop keeps under `key`.
+    pub fn remove_local(&self, key: u64) {
+        let mut locals = self.0.locals.borrow_mut();
+        let found = locals.iter().position(|(other, _)| *other == key).map(|place| locals.swap_remove(place));
+        drop(locals);
+        drop(found);
     }
 
     /// The number of registered descriptors.
@@ -203,9 +229,11 @@ impl LoopHandle {
         }
     }
 
-    /// Drops every task and sleeper.
+    /// Drops every task, sleeper and local value.
     pub(crate) fn close(&self) {
         self.0.tasks.close();
+        let locals = std::mem::take(&mut *self.0.locals.borrow_mut());
+        drop(locals);
         let sleepers = self.0.sleepers.borrow_mut().clear();
         drop(sleepers);
     }

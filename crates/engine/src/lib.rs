@@ -40,6 +40,7 @@ pub mod reactor;
 pub mod timeline;
 pub mod transport;
 
+pub use driver::{Readiness, thread_cpu_time};
 pub use event_loop::{Callbacks, EventLoop, Host, RemoteScheduler, RunError};
 pub use executor::JoinHandle;
 pub use handle::{LoopHandle, Sleep, now_ns};

@@ -12,9 +12,11 @@
 mod epoll;
 mod notifier;
 pub mod socket;
+mod usage;
 
 pub use epoll::{Epoll, Event, EventBuffer, Interest, Readiness, Trigger};
 pub use notifier::Notifier;
+pub use usage::thread_cpu_time;
 
 use std::os::fd::{BorrowedFd, RawFd};
 

@@ -1,1 +1,43 @@
 //! HTTP/1.1: client and a small server.
+//!
+//! A request's way, file by file:
+//!
+//! ```text
+//!   client ── request ── pool ── connection ── response
+//!     │       (checked)  (whose  (made, used,   (head, then the
+//!     │                   turn)   judged)        body as it is asked for)
+//!     └─ redirect: once more from the start
+//!
+//!   phases   where the request stands: deadlines, timings, its lane in the timeline
+//!   chain    the pool's queues: order and removal in constant time
+//!   io       a TCP stream as hyper wants to see it
+//!   error    what failed, with whom, in which phase
+//!   server   the other end, for tests, benchmarks and examples
+//! ```
+//!
+//! All of it are futures of one loop, in one thread. The protocol itself is hyper's.
+
+mod chain;
+mod client;
+mod connection;
+mod error;
+mod io;
+mod phases;
+mod pool;
+mod redirect;
+mod request;
+mod response;
+mod server;
+mod server_connection;
+mod server_message;
+
+pub use bytes::Bytes;
+pub use client::{Client, ClientControl};
+pub use error::{Error, ErrorKind, Phase, Result};
+pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+pub use phases::Timings;
+pub use pool::{Limits, Statistics};
+pub use request::{Body, BodyError, BodyStream, Request, Timeouts};
+pub use response::{Response, ResponseBody};
+pub use server::{Server, ServerOptions};
+pub use url::Url;

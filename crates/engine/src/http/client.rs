@@ -1,0 +1,171 @@
+//! The client: takes a request through pool and connection to its response.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::connection::Connection;
+use super::error::{Error, ErrorKind, Phase, Result};
+use super::phases::Phases;
+use super::pool::{self, Acquire, Grant, Lease, Limits, Pool, Remote, Statistics};
+use super::redirect;
+use super::request::{Head, Request};
+use super::response::{Answer, Response};
+use crate::handle::LoopHandle;
+
+/// An HTTP/1.1 client on one loop. Cloning it is cheap, and the clones share their connections.
+///
+/// ```
+/// use aioxide::http::{Client, Request, Server, ServerOptions};
+///
+/// let server = Server::start(ServerOptions::default())?;
+/// let request = Request::get(&format!("{}/bytes/3", server.url())).unwrap();
+/// let event_loop = aioxide::EventLoop::new()?;
+/// let client = Client::new(event_loop.handle(), Default::default());
+/// let body = event_loop.block_on(async move { client.fetch(request).await?.bytes().await })?;
+/// assert_eq!(body.unwrap().len(), 3);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Client(Rc<Inner>);
+
+struct Inner {
+    handle: LoopHandle,
+    pool: Rc<Pool>,
+    control: ClientControl,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.control.close();
+    }
+}
+
+/// What other threads may do with a [`Client`].
+#[derive(Clone)]
+pub struct ClientControl(Arc<Remote>);
+
+impl ClientControl {
+    /// As [`Client::close`]. From another thread, idle connections are closed by the client's loop, as soon as it
+    /// runs.
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    /// As [`Client::statistics`], as of a moment ago.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.0.statistics()
+    }
+}
+
+impl Client {
+    /// A client whose connections live on the loop of `handle`.
+    #[must_use]
+    pub fn new(handle: &LoopHandle, limits: Limits) -> Self {
+        let remote = Arc::new(Remote::default());
+        let pool = Pool::new(limits, Arc::clone(&remote));
+        handle.spawn(pool::keep(handle.clone(), Rc::clone(&pool))).detach();
+        Self(Rc::new(Inner { handle: handle.clone(), pool, control: ClientControl(remote) }))
+    }
+
+    /// Closes idle connections, and each other one once its response is read. Later requests fail with
+    /// `ClientClosed`. Dropping the last clone does the same.
+    pub fn close(&self) {
+        self.0.control.close();
+    }
+
+    /// The client as other threads see it.
+    #[must_use]
+    pub fn control(&self) -> ClientControl {
+        self.0.control.clone()
+    }
+
+    /// How many connections and requests there are.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.0.control.statistics()
+    }
+
+    /// Sends `request` and gives the response as soon as its head is there.
+    ///
+    /// Dropping the future closes the connection that it uses, if it has one, and leaves the pool whole. A request
+    /// that meets a connection which the server closed meanwhile is sent again on a new one, if nothing of an answer
+    /// came and doing it twice is harmless: its method is idempotent and its body is not streamed.
+    ///
+    /// # Errors
+    /// Whatever [`ErrorKind`] names.
+    pub async fn fetch(&self, mut request: Request) -> Result<Response> {
+        let Inner { handle, pool, control } = &*self.0;
+        if control.0.is_closed() {
+            return Err(Error::closed(request.authority()));
+        }
+        let in_flight = pool.begin_request();
+        let acquire = pool.acquire(request.authority());
+        let mut phases = Phases::begin(handle, &request, acquire.name());
+        let mut answer = exchange(handle, acquire, &mut request, &mut phases).await?;
+        let mut redirects = 0;
+        while request.max_redirects > 0 {
+            let status = answer.head.status;
+            let Some(target) = redirect::location(status, &answer.head.headers, &request.url)? else { break };
+            if request.body.is_spent() && redirect::keeps_body(status, &request.method) {
+                // A streamed body cannot be sent again: the caller gets the redirect itself.
+                break;
+            }
+            if redirects == request.max_redirects {
+                let detail = format!("more than {redirects} redirects");
+                return Err(phases.error(ErrorKind::TooManyRedirects, detail));
+            }
+            redirects += 1;
+            answer.recycle().await;
+            redirect::follow(&mut request, status, target);
+            let acquire = pool.acquire(request.authority());
+            phases.name = acquire.name();
+            answer = exchange(handle, acquire, &mut request, &mut phases).await?;
+        }
+        Ok(Response::new(answer, request.url, redirects, phases, in_flight))
+    }
+}
+
+/// One request and the head of its response, on a connection of the pool or a new one.
+async fn exchange(handle: &LoopHandle, acquire: Acquire, request: &mut Request, phases: &mut Phases) -> Result<Answer> {
+    let host_header = acquire.host_header();
+    let head = Head::new(request, &host_header)?;
+    phases.enter(Phase::Queueing);
+    let (lease, grant) = phases.limit(acquire).await?;
+    phases.timings.queue = Some(phases.elapsed());
+    if let Grant::Connection(mut connection) = grant {
+        if connection.is_fresh() {
+            match connection.exchange(head, request.body.take_or_share(), phases).await {
+                Ok(response) => return Ok(Answer::new(response, connection, lease)),
+                Err(error) if may_repeat(&error, &connection, request) => {}
+                Err(error) => return Err(error),
+            }
+            drop(connection);
+            let head = Head::new(request, &host_header)?;
+            return exchange_on_new(handle, lease, head, request, phases).await;
+        }
+    }
+    exchange_on_new(handle, lease, head, request, phases).await
+}
+
+async fn exchange_on_new(
+    handle: &LoopHandle,
+    lease: Lease,
+    head: Head,
+    request: &mut Request,
+    phases: &mut Phases,
+) -> Result<Answer> {
+    let (host, port) = (request.url.host_str().unwrap_or_default(), request.url.port_or_known_default());
+    let mut connection = Connection::open(handle, host, port.unwrap_or(80), phases).await?;
+    let response = connection.exchange(head, request.body.take_or_share(), phases).await?;
+    Ok(Answer::new(response, connection, lease))
+}
+
+/// Whether a request that failed on a connection which was idle before may be sent again on a new one: the server most
+/// likely closed the idle connection while the request was on its way, and even if not, twice is harmless.
+fn may_repeat(error: &Error, connection: &Connection, request: &Request) -> bool {
+    matches!(error.kind(), ErrorKind::Read | ErrorKind::Write | ErrorKind::RemoteProtocol)
+        && connection.traffic.received.get() == 0
+        && request.method.is_idempotent()
+        && !request.body.is_spent()
+}

@@ -1,0 +1,128 @@
+//! A connection's bytes as hyper wants to see them, and what the client learns from watching them pass.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+
+use crate::transport::TcpStream;
+
+/// What passed through a connection since [`Traffic::begin`]: the phase of a request, and whether it goes on, can be
+/// told from this alone.
+#[derive(Default)]
+pub(super) struct Traffic {
+    /// Bytes taken by the kernel.
+    pub sent: Cell<u64>,
+    /// Bytes received.
+    pub received: Cell<u64>,
+    /// The kernel takes no more for now.
+    pub blocked: Cell<bool>,
+    /// The last of the request's body was handed to the connection.
+    pub body_taken: Cell<bool>,
+    /// The direction that failed first.
+    pub failed: Cell<Option<Direction>>,
+}
+
+/// The two halves of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Receiving,
+    Sending,
+}
+
+impl Traffic {
+    /// Starts to count for another request.
+    pub fn begin(&self) {
+        self.sent.set(0);
+        self.received.set(0);
+        self.body_taken.set(false);
+    }
+
+    /// Whether all of the request is in the kernel's hands, or beyond.
+    pub fn is_sent(&self) -> bool {
+        self.body_taken.get() && !self.blocked.get() && self.sent.get() > 0
+    }
+
+    fn fail(&self, direction: Direction) {
+        if self.failed.get().is_none() {
+            self.failed.set(Some(direction));
+        }
+    }
+}
+
+/// A TCP stream that is watched by [`Traffic`].
+pub(super) struct WatchedStream {
+    pub stream: Rc<TcpStream>,
+    pub traffic: Rc<Traffic>,
+}
+
+impl WatchedStream {
+    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.traffic.blocked.set(result.is_pending());
+        match &result {
+            Poll::Ready(Ok(count)) => self.traffic.sent.set(self.traffic.sent.get() + *count as u64),
+            Poll::Ready(Err(_)) => self.traffic.fail(Direction::Sending),
+            Poll::Pending => {}
+        }
+        result
+    }
+}
+
+impl Read for WatchedStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        // SAFETY: the stream only ever writes received bytes into the room it is given; nothing initialised there is
+        // made uninitialised again.
+        let room = unsafe { buffer.as_mut() };
+        match ready!(self.stream.poll_read(context, room)) {
+            Ok(count) => {
+                // SAFETY: the kernel has just filled the first `count` bytes of the room.
+                unsafe { buffer.advance(count) };
+                self.traffic.received.set(self.traffic.received.get() + count as u64);
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => {
+                self.traffic.fail(Direction::Receiving);
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+}
+
+impl Write for WatchedStream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let result = self.stream.poll_write(context, data);
+        self.wrote(result)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = self.stream.poll_write_vectored(context, slices);
+        self.wrote(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(match self.stream.shutdown_write() {
+            // The peer was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            result => result,
+        })
+    }
+}

@@ -1,0 +1,216 @@
+//! Where a request stands: its deadline in each phase, its timings, its lane in the timeline.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::error::{Error, ErrorKind, Phase, Result, seconds};
+use super::request::{Request, Timeouts};
+use crate::handle::{LoopHandle, Sleep, now_ns};
+use crate::timeline::{self, LaneId, LaneKind};
+
+/// No deadline.
+const NEVER: u64 = u64::MAX;
+
+/// How long it took to reach each point, from the moment the request was made. What did not happen is `None`, such as
+/// connecting when a connection was there. After redirects, these are of the last hop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// The pool gave a connection, or the right to make one.
+    pub queue: Option<Duration>,
+    /// The connection was made.
+    pub connect: Option<Duration>,
+    /// The last byte of the request was handed to the kernel.
+    pub sent: Option<Duration>,
+    /// The first byte of the response came.
+    pub first_byte: Option<Duration>,
+    /// The body was whole.
+    pub total: Option<Duration>,
+}
+
+/// One request's way through its phases.
+pub(super) struct Phases {
+    handle: LoopHandle,
+    /// Host and port, for messages.
+    pub name: Rc<str>,
+    timeouts: Timeouts,
+    start: u64,
+    total_due: u64,
+    phase: Phase,
+    /// When the phase's time is up, or the total.
+    due: u64,
+    /// One timer for all phases. It is moved only when it is due too late, or early: a deadline that moves away with
+    /// every piece of progress costs nothing.
+    sleep: Option<Sleep>,
+    sleep_due: u64,
+    lane: Lane,
+    pub timings: Timings,
+}
+
+impl Phases {
+    pub fn begin(handle: &LoopHandle, request: &Request, name: Rc<str>) -> Self {
+        let start = now_ns();
+        let total_due = request.timeouts.total.map_or(NEVER, |total| after(start, total));
+        Self {
+            handle: handle.clone(),
+            name,
+            timeouts: request.timeouts,
+            start,
+            total_due,
+            phase: Phase::Preparing,
+            due: total_due,
+            sleep: None,
+            sleep_due: NEVER,
+            lane: Lane::begin(request),
+            timings: Timings::default(),
+        }
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The time since the request was made.
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_nanos(now_ns().saturating_sub(self.start))
+    }
+
+    pub fn enter(&mut self, phase: Phase) {
+        // Looking up and connecting share one limit.
+        if !(self.phase == Phase::Resolving && phase == Phase::Connecting) {
+            self.due = self.limit_of(phase).map_or(NEVER, |limit| after(now_ns(), limit)).min(self.total_due);
+        }
+        if self.phase.lane_name() != phase.lane_name() || self.phase == Phase::Preparing {
+            self.lane.wait(phase);
+        }
+        self.phase = phase;
+    }
+
+    /// The peer took or sent something: its time begins anew.
+    pub fn progress(&mut self) {
+        if let Some(limit) = self.limit_of(self.phase) {
+            self.due = after(now_ns(), limit).min(self.total_due);
+        }
+    }
+
+    /// Nothing is waited for until the next phase; the phase's clock begins anew with [`Phases::resume`].
+    pub fn pause(&mut self) {
+        self.due = self.total_due;
+    }
+
+    /// Undoes [`Phases::pause`].
+    pub fn resume(&mut self) {
+        self.progress();
+    }
+
+    fn limit_of(&self, phase: Phase) -> Option<Duration> {
+        match phase {
+            Phase::Preparing => None,
+            Phase::Queueing => self.timeouts.pool,
+            Phase::Resolving | Phase::Connecting => self.timeouts.connect,
+            Phase::Sending => self.timeouts.write,
+            Phase::Waiting | Phase::Receiving => self.timeouts.read,
+        }
+    }
+
+    /// Ready when the phase's time is up.
+    pub fn poll_due(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+        if self.due == NEVER {
+            return Poll::Pending;
+        }
+        loop {
+            if self.sleep.is_none() || self.sleep_due > self.due {
+                self.arm();
+            }
+            let Some(sleep) = &mut self.sleep else { return Poll::Pending };
+            if Pin::new(sleep).poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            if self.due <= now_ns() {
+                return Poll::Ready(self.timed_out());
+            }
+            self.arm();
+        }
+    }
+
+    fn arm(&mut self) {
+        let sleep = self.sleep.get_or_insert_with(|| self.handle.sleep_until(self.due));
+        sleep.reset(self.due);
+        self.sleep_due = self.due;
+    }
+
+    fn timed_out(&self) -> Error {
+        let limit = if self.due == self.total_due {
+            self.timeouts.total.map(|total| format!("the total of {} is over", seconds(nanos(total))))
+        } else {
+            self.limit_of(self.phase).map(|limit| format!("timed out after {}", seconds(nanos(limit))))
+        };
+        self.error(self.phase.timeout_kind(), limit.unwrap_or_default())
+    }
+
+    /// Awaits `future` within the phase's time.
+    pub async fn limit<F: Future>(&mut self, future: F) -> Result<F::Output> {
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(Ok(output));
+            }
+            self.poll_due(context).map(Err)
+        })
+        .await
+    }
+
+    pub fn error(&self, kind: ErrorKind, detail: impl Into<String>) -> Error {
+        Error::new(kind, self.phase, &self.name, detail)
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn after(start: u64, limit: Duration) -> u64 {
+    start.saturating_add(nanos(limit))
+}
+
+/// The line of the picture that shows what a request waits for; none while nothing is recorded.
+struct Lane(Option<(LaneId, Owner)>);
+
+#[derive(PartialEq)]
+enum Owner {
+    /// The lane was made for this request and ends with it.
+    Request,
+    /// The lane is that of a thread that blocks on the request.
+    Caller,
+}
+
+impl Lane {
+    fn begin(request: &Request) -> Self {
+        if !timeline::is_recording() {
+            return Self(None);
+        }
+        if let Some(lane) = request.lane {
+            return Self(Some((lane, Owner::Caller)));
+        }
+        let name = format!("{} {}", request.method, request.url.path());
+        Self(timeline::lane(&name, LaneKind::Request).map(|lane| (lane, Owner::Request)))
+    }
+
+    fn wait(&self, phase: Phase) {
+        if let Some((lane, _)) = self.0 {
+            timeline::wait(lane, phase.lane_name());
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        match self.0.take() {
+            Some((lane, Owner::Request)) => timeline::end(lane, timeline::current_lane()),
+            Some((lane, Owner::Caller)) => timeline::wait_end(lane),
+            None => {}
+        }
+    }
+}

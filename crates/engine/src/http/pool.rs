@@ -1,0 +1,554 @@
+//! The pool: who gets which connection, and who waits for one.
+//!
+//! A *slot* is the right to one connection; there are `max_connections` of them. Whoever holds a [`Lease`] holds a
+//! slot, with or without a connection yet; an idle connection holds one too. A slot is never lost: a lease gives it
+//! back when it is dropped, whatever happened to the request. Everything here takes constant time.
+//!
+//! Those who wait stand in one queue, first come, first served – with one exception: a connection that becomes free
+//! goes to the first who waits for *its* origin, rather than being closed for somebody who came earlier. Nobody is
+//! passed over more than [`BYPASS_MAX`] times in a row.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use http::HeaderValue;
+use slab::Slab;
+
+use super::chain::{Chain, Nodes, Of};
+use super::connection::Connection;
+use crate::handle::{LoopHandle, Sleep, now_ns};
+
+/// So often may others with a fitting connection go before the one who has waited longest.
+const BYPASS_MAX: u32 = 16;
+
+/// Idle connections above `max_keepalive` are closed after this time, not at once: a hundred requests that end in one
+/// turn of the loop are often followed by a hundred new ones in the next.
+const TRIM_AFTER: Duration = Duration::from_millis(250);
+
+/// How many connections a client may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at the same time, in use or idle; further requests wait. `None` has no limit.
+    pub max_connections: Option<usize>,
+    /// Idle connections that are kept for later. `None` has no limit.
+    pub max_keepalive: Option<usize>,
+    /// An idle connection is closed after this time. `None` has no limit.
+    pub keepalive_expiry: Option<Duration>,
+}
+
+impl Default for Limits {
+    /// 100 connections, 20 of them kept when idle, for 5 seconds.
+    fn default() -> Self {
+        Self { max_connections: Some(100), max_keepalive: Some(20), keepalive_expiry: Some(Duration::from_secs(5)) }
+    }
+}
+
+/// Counts at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Connections, in use or idle, and those being made.
+    pub open: usize,
+    /// Connections that wait for their next request.
+    pub idle: usize,
+    /// Requests that have begun and not ended, the waiting ones too.
+    pub in_flight: usize,
+    /// Requests that wait for a connection.
+    pub waiting: usize,
+}
+
+/// What other threads see of a pool, and do to it.
+#[derive(Default)]
+pub(super) struct Remote {
+    closed: AtomicBool,
+    /// Of the keeper, which closes the idle connections.
+    waker: Mutex<Option<Waker>>,
+    open: AtomicUsize,
+    idle: AtomicUsize,
+    in_flight: AtomicUsize,
+    waiting: AtomicUsize,
+}
+
+impl Remote {
+    /// Refuses new requests from now on, and has the pool's loop close the idle connections.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.wake_keeper();
+    }
+
+    fn wake_keeper(&self) {
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            open: self.open.load(Ordering::Relaxed),
+            idle: self.idle.load(Ordering::Relaxed),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            waiting: self.waiting.load(Ordering::Relaxed),
+        }
+    }
+
+    fn watch(&self, context: &Context<'_>) {
+        let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if waker.as_ref().is_none_or(|waker| !waker.will_wake(context.waker())) {
+            *waker = Some(context.waker().clone());
+        }
+    }
+}
+
+/// Host, port, and what is known of them.
+struct Origin {
+    name: Rc<str>,
+    host: HeaderValue,
+    idle: Chain,
+    waiting: Chain,
+    /// Leases, idle connections and waiters; nobody remembers an origin without users.
+    users: usize,
+}
+
+struct Idle {
+    connection: Box<Connection>,
+    origin: usize,
+    /// In nanoseconds of the loop's clock.
+    since: u64,
+}
+
+struct Waiter {
+    origin: usize,
+    waker: Option<Waker>,
+    /// Set when it has left the queue.
+    grant: Option<Grant>,
+    bypassed: u32,
+}
+
+/// What a lease begins with.
+pub(super) enum Grant {
+    /// A connection that was idle a moment ago.
+    Connection(Box<Connection>),
+    /// The right to make one.
+    Slot,
+}
+
+#[derive(Default)]
+struct State {
+    names: HashMap<Rc<str>, usize>,
+    origins: Slab<Origin>,
+    idle: Nodes<Idle>,
+    /// By the time when they became idle.
+    idle_order: Chain,
+    waiters: Nodes<Waiter>,
+    queue: Chain,
+    waiting: usize,
+    /// Slots in use.
+    open: usize,
+    /// Since when there are more idle connections than are kept.
+    surplus_since: Option<u64>,
+    /// When the keeper looks again by itself.
+    keeper_due: Option<u64>,
+}
+
+/// The connections of one client on one loop.
+pub(super) struct Pool {
+    limits: Limits,
+    state: RefCell<State>,
+    remote: Arc<Remote>,
+}
+
+/// The right to one connection of an origin. Dropping it gives the right back.
+pub(super) struct Lease {
+    pool: Rc<Pool>,
+    origin: usize,
+}
+
+impl Pool {
+    pub fn new(limits: Limits, remote: Arc<Remote>) -> Rc<Self> {
+        Rc::new(Self { limits, state: RefCell::default(), remote })
+    }
+
+    /// Waits for a connection to `name` (host and port), or for the right to make one.
+    pub fn acquire(self: &Rc<Self>, name: &str) -> Acquire {
+        let mut state = self.state.borrow_mut();
+        let origin = state.use_origin(name);
+        let acquire = |progress| Acquire { pool: Rc::clone(self), origin, progress };
+        if let Some(key) = state.origins[origin].idle.last() {
+            let idle = state.take_idle(key);
+            state.leave_origin(origin);
+            self.publish(&state);
+            drop(state);
+            if self.is_expired(idle.since, now_ns()) {
+                // It was the newest of its origin; the keeper closes the others.
+                return acquire(Progress::Granted(Grant::Slot));
+            }
+            return acquire(Progress::Granted(Grant::Connection(idle.connection)));
+        }
+        if self.limits.max_connections.is_none_or(|max| state.open < max) {
+            state.open += 1;
+            self.publish(&state);
+            return acquire(Progress::Granted(Grant::Slot));
+        }
+        if let Some(key) = state.idle_order.first() {
+            // Another origin's connection makes room; its slot changes hands.
+            let idle = state.take_idle(key);
+            state.leave_origin(idle.origin);
+            self.publish(&state);
+            drop(state);
+            return acquire(Progress::Granted(Grant::Slot));
+        }
+        let waiter = state.enqueue(origin);
+        self.publish(&state);
+        acquire(Progress::Waiting(waiter))
+    }
+
+    /// Counts a request in, and out again when the result is dropped.
+    pub fn begin_request(self: &Rc<Self>) -> InFlight {
+        let count = &self.remote.in_flight;
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        InFlight(Rc::clone(self))
+    }
+
+    fn is_expired(&self, since: u64, now: u64) -> bool {
+        self.limits.keepalive_expiry.is_some_and(|expiry| now >= since.saturating_add(nanos(expiry)))
+    }
+
+    /// A connection is free: somebody who waits gets it, or it becomes idle.
+    fn give_back(&self, origin: usize, connection: Box<Connection>) {
+        let mut state = self.state.borrow_mut();
+        if let Some((waiter, fits)) = state.next_waiter(Some(origin)) {
+            let grant = if fits { Grant::Connection(connection) } else { Grant::Slot };
+            let waker = state.grant(waiter, grant);
+            state.leave_origin(origin);
+            self.publish(&state);
+            drop(state);
+            wake(waker);
+            return;
+        }
+        if self.remote.is_closed() || self.limits.max_keepalive == Some(0) {
+            state.open -= 1;
+            state.leave_origin(origin);
+            self.publish(&state);
+            drop(state);
+            drop(connection);
+            return;
+        }
+        let now = now_ns();
+        state.add_idle(Idle { connection, origin, since: now });
+        if state.surplus_since.is_none() && self.limits.max_keepalive.is_some_and(|max| state.idle.len() > max) {
+            state.surplus_since = Some(now);
+        }
+        let due = if state.surplus_since == Some(now) { Some(TRIM_AFTER) } else { self.limits.keepalive_expiry };
+        let due = due.map(|after| now.saturating_add(nanos(after)));
+        let keeper_sleeps_longer = due.is_some_and(|due| state.keeper_due.is_none_or(|keeper| keeper > due));
+        self.publish(&state);
+        drop(state);
+        if keeper_sleeps_longer {
+            self.remote.wake_keeper();
+        }
+    }
+
+    /// A slot is free: whoever waits longest gets it.
+    fn give_up(&self, origin: usize) {
+        let mut state = self.state.borrow_mut();
+        let waker = match state.next_waiter(None) {
+            Some((waiter, _)) => state.grant(waiter, Grant::Slot),
+            None => {
+                state.open -= 1;
+                None
+            }
+        };
+        state.leave_origin(origin);
+        self.publish(&state);
+        drop(state);
+        wake(waker);
+    }
+
+    /// Closes the idle connections, and those that are given back from now on.
+    fn close_idle(&self) {
+        let mut state = self.state.borrow_mut();
+        let mut closed = Vec::new();
+        while let Some(key) = state.idle_order.first() {
+            closed.push(state.drop_idle(key));
+        }
+        state.surplus_since = None;
+        self.publish(&state);
+        drop(state);
+    }
+
+    /// Closes what is idle for too long or too many, and says when to look again.
+    fn trim(&self, now: u64) -> Option<u64> {
+        let mut state = self.state.borrow_mut();
+        let mut closed = Vec::new();
+        let max = self.limits.max_keepalive.unwrap_or(usize::MAX);
+        let trim_due = state.surplus_since.map(|since| since.saturating_add(nanos(TRIM_AFTER)));
+        while let Some(key) = state.idle_order.first() {
+            let expired = self.is_expired(state.idle.get(key).since, now);
+            let surplus = state.idle.len() > max && trim_due.is_some_and(|due| due <= now);
+            if !(expired || surplus) {
+                break;
+            }
+            closed.push(state.drop_idle(key));
+        }
+        if state.idle.len() <= max {
+            state.surplus_since = None;
+        }
+        let trim_due = trim_due.filter(|_| state.surplus_since.is_some());
+        let expiry_due = state.idle_order.first().and_then(|key| {
+            let expiry = self.limits.keepalive_expiry?;
+            Some(state.idle.get(key).since.saturating_add(nanos(expiry)))
+        });
+        state.keeper_due = trim_due.into_iter().chain(expiry_due).min();
+        self.publish(&state);
+        let due = state.keeper_due;
+        drop(state);
+        drop(closed);
+        due
+    }
+
+    fn publish(&self, state: &State) {
+        self.remote.open.store(state.open, Ordering::Relaxed);
+        self.remote.idle.store(state.idle.len(), Ordering::Relaxed);
+        self.remote.waiting.store(state.waiting, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    fn use_origin(&mut self, name: &str) -> usize {
+        if let Some(&origin) = self.names.get(name) {
+            self.origins[origin].users += 1;
+            return origin;
+        }
+        let name: Rc<str> = name.into();
+        // A parsed URL's authority is plain ASCII.
+        let host = HeaderValue::from_str(&name).unwrap_or_else(|_| HeaderValue::from_static(""));
+        let (idle, waiting) = (Chain::default(), Chain::default());
+        let origin = self.origins.insert(Origin { name: Rc::clone(&name), host, idle, waiting, users: 1 });
+        self.names.insert(name, origin);
+        origin
+    }
+
+    fn leave_origin(&mut self, origin: usize) {
+        let entry = &mut self.origins[origin];
+        entry.users -= 1;
+        if entry.users == 0 {
+            self.names.remove(&entry.name);
+            self.origins.remove(origin);
+        }
+    }
+
+    /// The connection keeps the use of the origin that its lease had.
+    fn add_idle(&mut self, idle: Idle) {
+        let origin = idle.origin;
+        let key = self.idle.insert(idle);
+        self.idle.push_back(&mut self.idle_order, Of::Pool, key);
+        self.idle.push_back(&mut self.origins[origin].idle, Of::Origin, key);
+    }
+
+    fn take_idle(&mut self, key: usize) -> Idle {
+        let origin = self.idle.get(key).origin;
+        self.idle.unlink(&mut self.idle_order, Of::Pool, key);
+        self.idle.unlink(&mut self.origins[origin].idle, Of::Origin, key);
+        self.idle.remove(key)
+    }
+
+    /// Takes an idle connection out together with its slot.
+    fn drop_idle(&mut self, key: usize) -> Idle {
+        let idle = self.take_idle(key);
+        self.leave_origin(idle.origin);
+        self.open -= 1;
+        idle
+    }
+
+    fn enqueue(&mut self, origin: usize) -> usize {
+        let key = self.waiters.insert(Waiter { origin, waker: None, grant: None, bypassed: 0 });
+        self.waiters.push_back(&mut self.queue, Of::Pool, key);
+        self.waiters.push_back(&mut self.origins[origin].waiting, Of::Origin, key);
+        self.waiting += 1;
+        key
+    }
+
+    fn dequeue(&mut self, key: usize) {
+        let origin = self.waiters.get(key).origin;
+        self.waiters.unlink(&mut self.queue, Of::Pool, key);
+        self.waiters.unlink(&mut self.origins[origin].waiting, Of::Origin, key);
+        self.waiting -= 1;
+    }
+
+    /// Who is next, given that a connection of `free_origin` (or only a slot) is free; and whether it fits.
+    fn next_waiter(&mut self, free_origin: Option<usize>) -> Option<(usize, bool)> {
+        let eldest = self.queue.first()?;
+        let Some(origin) = free_origin else { return Some((eldest, false)) };
+        match self.origins[origin].waiting.first() {
+            Some(key) if key == eldest => Some((key, true)),
+            Some(key) if self.waiters.get(eldest).bypassed < BYPASS_MAX => {
+                self.waiters.get_mut(eldest).bypassed += 1;
+                Some((key, true))
+            }
+            _ => Some((eldest, false)),
+        }
+    }
+
+    /// Hands a slot over to a waiter; the waker is to be woken outside the borrow.
+    fn grant(&mut self, key: usize, grant: Grant) -> Option<Waker> {
+        self.dequeue(key);
+        let waiter = self.waiters.get_mut(key);
+        waiter.grant = Some(grant);
+        waiter.waker.take()
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The future of [`Pool::acquire`]. Dropping it leaves the queue, and passes on what was granted meanwhile.
+pub(super) struct Acquire {
+    pool: Rc<Pool>,
+    origin: usize,
+    progress: Progress,
+}
+
+enum Progress {
+    Granted(Grant),
+    Waiting(usize),
+    Done,
+}
+
+impl Acquire {
+    /// Host and port of the origin.
+    pub fn name(&self) -> Rc<str> {
+        Rc::clone(&self.pool.state.borrow().origins[self.origin].name)
+    }
+
+    /// What the `Host` header says.
+    pub fn host_header(&self) -> HeaderValue {
+        self.pool.state.borrow().origins[self.origin].host.clone()
+    }
+}
+
+impl Future for Acquire {
+    type Output = (Lease, Grant);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<(Lease, Grant)> {
+        let this = &mut *self;
+        let grant = match std::mem::replace(&mut this.progress, Progress::Done) {
+            Progress::Granted(grant) => grant,
+            Progress::Waiting(key) => {
+                let mut state = this.pool.state.borrow_mut();
+                let waiter = state.waiters.get_mut(key);
+                if let Some(grant) = waiter.grant.take() {
+                    state.waiters.remove(key);
+                    grant
+                } else {
+                    this.progress = Progress::Waiting(key);
+                    if waiter.waker.as_ref().is_none_or(|waker| !waker.will_wake(context.waker())) {
+                        let replaced = waiter.waker.replace(context.waker().clone());
+                        drop(state);
+                        drop(replaced);
+                    }
+                    return Poll::Pending;
+                }
+            }
+            Progress::Done => return Poll::Pending,
+        };
+        Poll::Ready((Lease { pool: Rc::clone(&this.pool), origin: this.origin }, grant))
+    }
+}
+
+impl Drop for Acquire {
+    fn drop(&mut self) {
+        let grant = match std::mem::replace(&mut self.progress, Progress::Done) {
+            Progress::Granted(grant) => grant,
+            Progress::Done => return,
+            Progress::Waiting(key) => {
+                let mut state = self.pool.state.borrow_mut();
+                let Some(grant) = state.waiters.get_mut(key).grant.take() else {
+                    state.dequeue(key);
+                    let waiter = state.waiters.remove(key);
+                    state.leave_origin(self.origin);
+                    self.pool.publish(&state);
+                    drop(state);
+                    drop(waiter);
+                    return;
+                };
+                state.waiters.remove(key);
+                grant
+            }
+        };
+        match grant {
+            Grant::Connection(connection) => self.pool.give_back(self.origin, connection),
+            Grant::Slot => self.pool.give_up(self.origin),
+        }
+    }
+}
+
+impl Lease {
+    /// Returns the connection for others to use.
+    pub fn give_back(self, connection: Box<Connection>) {
+        // In place of `drop`, which would give the slot up.
+        let lease = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `lease` is never used or dropped again, so its reference to the pool moves out exactly once.
+        let pool = unsafe { std::ptr::read(&raw const lease.pool) };
+        pool.give_back(lease.origin, connection);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pool.give_up(self.origin);
+    }
+}
+
+/// One request in flight.
+pub(super) struct InFlight(Rc<Pool>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let count = &self.0.remote.in_flight;
+        count.store(count.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+    }
+}
+
+/// Closes connections that are idle for too long or too many, and all idle ones when the client is closed; then ends.
+pub(super) async fn keep(handle: LoopHandle, pool: Rc<Pool>) {
+    let mut sleep: Option<Sleep> = None;
+    std::future::poll_fn(move |context| {
+        pool.remote.watch(context);
+        if pool.remote.is_closed() {
+            pool.close_idle();
+            return Poll::Ready(());
+        }
+        loop {
+            let due = pool.trim(now_ns());
+            let Some(due) = due else {
+                sleep = None;
+                return Poll::Pending;
+            };
+            let sleep = sleep.get_or_insert_with(|| handle.sleep_until(due));
+            sleep.reset(due);
+            if Pin::new(sleep).poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await;
+}

@@ -1,0 +1,341 @@
+//! The request: what the caller gives, checked before anything is asked of the network.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use url::{Position, Url};
+
+use super::error::{Error, ErrorKind, Phase, Result};
+use crate::timeline::LaneId;
+
+/// One request, and how long each of its phases may take.
+#[derive(Debug)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// Where it goes.
+    pub url: Url,
+    /// The headers. `Host` and the framing (`Content-Length`, `Transfer-Encoding`) are added where they are missing.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Body,
+    /// How long each phase may take.
+    pub timeouts: Timeouts,
+    /// So many redirects in a row are followed; 0 gives the redirect itself as the response.
+    pub max_redirects: u32,
+    /// While the timeline records: the lane that shows what the request waits for, such as that of a thread that
+    /// blocks on it. `None` gives the request a lane of its own.
+    pub lane: Option<LaneId>,
+}
+
+/// Limits on time; `None` waits without limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Waiting for a connection of the pool.
+    pub pool: Option<Duration>,
+    /// Looking up the host and connecting.
+    pub connect: Option<Duration>,
+    /// The peer takes not a byte of the request.
+    pub write: Option<Duration>,
+    /// The peer sends not a byte of the response.
+    pub read: Option<Duration>,
+    /// From the start until the body is whole, redirects and all.
+    pub total: Option<Duration>,
+}
+
+/// A chunked body's source, see [`Body::Stream`].
+pub type BodyStream = Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>;
+
+/// What a streamed body may fail with.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a request.
+#[derive(Default)]
+pub enum Body {
+    /// No body.
+    #[default]
+    Empty,
+    /// A body that is there as a whole: it can be sent again, should the connection turn out to be stale.
+    Whole(Bytes),
+    /// A body that is asked for as the peer takes it. It can be sent only once, so it stops at a redirect that would
+    /// need it again.
+    Stream(BodyStream),
+    /// A stream that was sent already.
+    Spent,
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => formatter.write_str("Empty"),
+            Self::Whole(bytes) => write!(formatter, "Whole({} bytes)", bytes.len()),
+            Self::Stream(_) => formatter.write_str("Stream"),
+            Self::Spent => formatter.write_str("Spent"),
+        }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::Empty } else { Self::Whole(bytes) }
+    }
+}
+
+impl Body {
+    /// The body for sending. What can be sent again stays here as well.
+    pub(super) fn take_or_share(&mut self) -> Self {
+        match self {
+            Self::Empty | Self::Spent => Self::Empty,
+            Self::Whole(bytes) => Self::Whole(bytes.clone()),
+            Self::Stream(_) => std::mem::replace(self, Self::Spent),
+        }
+    }
+
+    /// Whether it was a stream, and is used up.
+    pub(super) fn is_spent(&self) -> bool {
+        matches!(self, Self::Spent)
+    }
+}
+
+impl Request {
+    /// A request without headers, body or limits on time.
+    ///
+    /// ```
+    /// use aioxide::http::{ErrorKind, Request};
+    /// let request = Request::new("PUT", "http://127.0.0.1:8000/a?b=c#d")?;
+    /// assert_eq!(request.url.path(), "/a");
+    /// assert_eq!(Request::new("GET", "https://127.0.0.1/").unwrap_err().kind(), ErrorKind::UnsupportedProtocol);
+    /// # Ok::<(), aioxide::http::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidUrl`, `UnsupportedProtocol`, and `LocalProtocol` for a method that is not a token.
+    pub fn new(method: &str, url: &str) -> Result<Self> {
+        let url = parse_url(url)?;
+        let method = Method::from_bytes(method.as_bytes())
+            .ok()
+            .filter(|method| method != Method::CONNECT)
+            .ok_or_else(|| refuse(authority(&url), format!("{method:?} is not a method that can be sent")))?;
+        Ok(Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            body: Body::Empty,
+            timeouts: Timeouts::default(),
+            max_redirects: 0,
+            lane: None,
+        })
+    }
+
+    /// A GET request.
+    ///
+    /// # Errors
+    /// As [`Request::new`].
+    pub fn get(url: &str) -> Result<Self> {
+        Self::new("GET", url)
+    }
+
+    /// Adds a header, as often as it is called; refuses what would break the head of the request.
+    ///
+    /// ```
+    /// use aioxide::http::{ErrorKind, Request};
+    /// let mut request = Request::get("http://127.0.0.1/")?;
+    /// request.header(b"Accept", b"*/*")?;
+    /// let error = request.header(b"X-Name", b"a\r\nX-Injected: b").unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::LocalProtocol);
+    /// # Ok::<(), aioxide::http::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `LocalProtocol`. The message does not repeat the value, which may be a secret.
+    pub fn header(&mut self, name: &[u8], value: &[u8]) -> Result<()> {
+        let Ok(name) = HeaderName::from_bytes(name) else {
+            let name = String::from_utf8_lossy(name);
+            return Err(refuse(self.authority(), format!("{name:?} is not a header name")));
+        };
+        let Ok(value) = HeaderValue::from_bytes(value) else {
+            return Err(refuse(self.authority(), format!("the value of header {name} holds a control character")));
+        };
+        self.headers.append(name, value);
+        Ok(())
+    }
+
+    /// Host and port, as the URL names them.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        authority(&self.url)
+    }
+}
+
+fn refuse(authority: &str, detail: String) -> Error {
+    Error::new(ErrorKind::LocalProtocol, Phase::Preparing, authority, detail)
+}
+
+/// Host and port; the port is left out where it is the scheme's own.
+pub(super) fn authority(url: &Url) -> &str {
+    &url[Position::BeforeHost..Position::AfterPort]
+}
+
+/// Parses an absolute URL and refuses what this client cannot fetch.
+pub(super) fn parse_url(text: &str) -> Result<Url> {
+    let invalid = |detail: String| Error::new(ErrorKind::InvalidUrl, Phase::Preparing, "", detail);
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(url::ParseError::RelativeUrlWithoutBase) => {
+            let detail = format!("the URL {text:?} names no scheme: it must begin with http://");
+            return Err(Error::new(ErrorKind::UnsupportedProtocol, Phase::Preparing, "", detail));
+        }
+        Err(error) => return Err(invalid(format!("the URL {text:?} cannot be understood: {error}"))),
+    };
+    check_scheme(&url)?;
+    Ok(url)
+}
+
+/// Refuses schemes other than `http`.
+pub(super) fn check_scheme(url: &Url) -> Result<()> {
+    let detail = match url.scheme() {
+        "http" => return Ok(()),
+        "https" => "https cannot be fetched yet: this client has no TLS so far".to_owned(),
+        other => format!("the scheme {other:?} is not http"),
+    };
+    Err(Error::new(ErrorKind::UnsupportedProtocol, Phase::Preparing, authority(url), detail))
+}
+
+/// What goes over the wire, apart from the body.
+pub(super) struct Head {
+    pub method: Method,
+    pub target: Uri,
+    pub headers: HeaderMap,
+}
+
+impl Head {
+    /// Makes the head of `request`, and checks that its framing is sound.
+    pub fn new(request: &Request, host: &HeaderValue) -> Result<Self> {
+        let target = target(&request.url)?;
+        let mut headers = request.headers.clone();
+        if !headers.contains_key(HOST) {
+            headers.insert(HOST, host.clone());
+        }
+        check_framing(&headers, &request.body, authority(&request.url))?;
+        if matches!(request.body, Body::Empty) && expects_body(&request.method) {
+            // Without it, some servers would wait for a body that never comes.
+            headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+        }
+        Ok(Self { method: request.method.clone(), target, headers })
+    }
+
+    pub fn with_body<B>(self, body: B) -> http::Request<B> {
+        let mut request = http::Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.target;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}
+
+fn expects_body(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+/// Path and query, as they stand in the request line.
+fn target(url: &Url) -> Result<Uri> {
+    let text = &url[Position::BeforePath..Position::AfterQuery];
+    let parsed = PathAndQuery::try_from(text).or_else(|error| {
+        // URLs may hold a few characters that a request line may not.
+        let escaped = text.replace('`', "%60").replace('^', "%5E").replace('{', "%7B").replace('}', "%7D");
+        PathAndQuery::try_from(escaped).map_err(|_| error)
+    });
+    parsed.map(Uri::from).map_err(|error| {
+        let detail = format!("the URL's path or query cannot be sent: {error}");
+        Error::new(ErrorKind::InvalidUrl, Phase::Preparing, authority(url), detail)
+    })
+}
+
+/// The framing that the headers announce must be that of the body, or the peer would misunderstand where it ends.
+fn check_framing(headers: &HeaderMap, body: &Body, authority: &str) -> Result<()> {
+    let chunked = headers.contains_key(TRANSFER_ENCODING);
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else { return Ok(()) };
+    if chunked {
+        return Err(refuse(authority, "Content-Length and Transfer-Encoding exclude each other".into()));
+    }
+    let announced = length.to_str().ok().and_then(|text| text.parse::<u64>().ok());
+    let Some(announced) = announced.filter(|_| lengths.next().is_none()) else {
+        return Err(refuse(authority, "Content-Length is not one number".into()));
+    };
+    let real = match body {
+        Body::Empty | Body::Spent => Some(0),
+        Body::Whole(bytes) => Some(bytes.len() as u64),
+        Body::Stream(stream) => stream.size_hint().exact(),
+    };
+    match real {
+        Some(real) if real != announced => {
+            Err(refuse(authority, format!("Content-Length says {announced}, but the body has {real} bytes")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A body as hyper sends it; it tells the connection's traffic when its last piece was taken.
+pub(super) struct SentBody {
+    body: Body,
+    traffic: std::rc::Rc<super::io::Traffic>,
+}
+
+impl SentBody {
+    pub fn new(body: Body, traffic: &std::rc::Rc<super::io::Traffic>) -> Self {
+        if matches!(body, Body::Empty) {
+            traffic.body_taken.set(true);
+        }
+        Self { body, traffic: std::rc::Rc::clone(traffic) }
+    }
+}
+
+impl HttpBody for SentBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, BodyError>>> {
+        let frame = match std::mem::take(&mut self.body) {
+            Body::Empty | Body::Spent => Poll::Ready(None),
+            Body::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            Body::Stream(mut stream) => {
+                let frame = stream.as_mut().poll_frame(context);
+                if !matches!(frame, Poll::Ready(None)) {
+                    self.body = Body::Stream(stream);
+                }
+                frame
+            }
+        };
+        if !frame.is_pending() && self.is_end_stream() {
+            self.traffic.body_taken.set(true);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Body::Empty | Body::Spent => true,
+            Body::Whole(_) => false,
+            Body::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Body::Empty | Body::Spent => SizeHint::with_exact(0),
+            Body::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Body::Stream(stream) => stream.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The response: its head, and a body that comes as it is asked for.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Version};
+use http_body::Body as HttpBody;
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use url::Url;
+
+use super::connection::{Connection, explain};
+use super::error::{Error, Phase, Result};
+use super::phases::{Phases, Timings};
+use super::pool::{InFlight, Lease};
+
+/// A body that nobody wants is read up to this size for the sake of its connection.
+const RECYCLE_BYTES_MAX: usize = 64 * 1024;
+
+/// What the server answered.
+///
+/// The body has not been read yet. Nothing reads ahead of [`Response::chunk`], so a slow reader slows the server.
+/// Dropping a response whose body is unread closes its connection; once the body has been read, the connection is
+/// back in the pool.
+pub struct Response {
+    /// The status.
+    pub status: StatusCode,
+    /// The protocol's version.
+    pub version: Version,
+    /// The headers, with names in lower case.
+    pub headers: HeaderMap,
+    /// Where the answer came from, after redirects.
+    pub url: Url,
+    /// The number of redirects that were followed.
+    pub redirects: u32,
+    reason: Option<ReasonPhrase>,
+    body: ResponseBody,
+}
+
+/// A body that is still on its way.
+pub struct ResponseBody {
+    incoming: Incoming,
+    /// The connection, until the body is whole.
+    carrier: Option<(Box<Connection>, Lease)>,
+    phases: Phases,
+    failure: Option<Error>,
+    _in_flight: InFlight,
+}
+
+/// The head of an answer, and what its body comes from.
+pub(super) struct Answer {
+    pub head: http::response::Parts,
+    incoming: Incoming,
+    connection: Box<Connection>,
+    lease: Lease,
+}
+
+impl Answer {
+    pub fn new(response: http::Response<Incoming>, connection: Box<Connection>, lease: Lease) -> Self {
+        let (head, incoming) = response.into_parts();
+        Self { head, incoming, connection, lease }
+    }
+
+    /// Nobody wants the body. The connection goes back to the pool if all of the body is there already, as that of a
+    /// redirect usually is; else waiting for it costs more than a new connection.
+    pub async fn recycle(self) {
+        let Self { mut incoming, mut connection, lease, .. } = self;
+        let whole = std::future::poll_fn(|context| {
+            let mut discarded = 0;
+            loop {
+                connection.drive(context);
+                match Pin::new(&mut incoming).poll_frame(context) {
+                    Poll::Ready(Some(Ok(frame))) => discarded += frame.data_ref().map_or(0, Bytes::len),
+                    Poll::Ready(None) => return Poll::Ready(connection.is_reusable(context)),
+                    Poll::Ready(Some(Err(_))) | Poll::Pending => return Poll::Ready(false),
+                }
+                if discarded > RECYCLE_BYTES_MAX {
+                    return Poll::Ready(false);
+                }
+            }
+        })
+        .await;
+        if whole {
+            lease.give_back(connection);
+        }
+    }
+}
+
+impl Response {
+    pub(super) fn new(answer: Answer, url: Url, redirects: u32, mut phases: Phases, in_flight: InFlight) -> Self {
+        let Answer { mut head, incoming, connection, lease } = answer;
+        phases.enter(Phase::Receiving);
+        let carrier = Some((connection, lease));
+        Self {
+            status: head.status,
+            version: head.version,
+            headers: head.headers,
+            url,
+            redirects,
+            reason: head.extensions.remove(),
+            body: ResponseBody { incoming, carrier, phases, failure: None, _in_flight: in_flight },
+        }
+    }
+
+    /// The reason phrase: what the server sent, else the standard's.
+    #[must_use]
+    pub fn reason(&self) -> &[u8] {
+        match &self.reason {
+            Some(reason) => reason.as_bytes(),
+            None => self.status.canonical_reason().unwrap_or_default().as_bytes(),
+        }
+    }
+
+    /// How long each phase took.
+    #[must_use]
+    pub fn timings(&self) -> &Timings {
+        self.body.timings()
+    }
+
+    /// The next piece of the body; `None` at its end.
+    ///
+    /// # Errors
+    /// `ReadTimeout`, `Read`, and `RemoteProtocol` when the body ends too early.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        self.body.chunk().await
+    }
+
+    /// The whole body, in the pieces in which it came.
+    ///
+    /// # Errors
+    /// As [`Response::chunk`].
+    pub async fn chunks(&mut self) -> Result<Vec<Bytes>> {
+        self.body.chunks().await
+    }
+
+    /// The whole body.
+    ///
+    /// # Errors
+    /// As [`Response::chunk`].
+    pub async fn bytes(&mut self) -> Result<Bytes> {
+        let mut chunks = self.body.chunks().await?;
+        Ok(if chunks.len() == 1 { chunks.swap_remove(0) } else { chunks.concat().into() })
+    }
+
+    /// Takes the body off the head, to be read elsewhere on the same loop.
+    #[must_use]
+    pub fn into_body(self) -> ResponseBody {
+        self.body
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Response({} from {})", self.status, self.url)
+    }
+}
+
+impl ResponseBody {
+    /// How long each phase took.
+    #[must_use]
+    pub fn timings(&self) -> &Timings {
+        &self.phases.timings
+    }
+
+    /// As [`Response::chunk`].
+    ///
+    /// # Errors
+    /// As [`Response::chunk`]. Once it has failed, it fails the same way again.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        if self.phases.timings.total.is_none() {
+            // The time in which nobody asked does not count as the peer's.
+            self.phases.resume();
+        }
+        let result = std::future::poll_fn(|context| self.poll_chunk(context)).await;
+        self.phases.pause();
+        result
+    }
+
+    /// As [`Response::chunks`].
+    ///
+    /// # Errors
+    /// As [`Response::chunk`].
+    pub async fn chunks(&mut self) -> Result<Vec<Bytes>> {
+        let mut chunks = Vec::new();
+        self.phases.resume();
+        std::future::poll_fn(|context| {
+            loop {
+                match self.poll_chunk(context) {
+                    Poll::Ready(Ok(Some(chunk))) => chunks.push(chunk),
+                    Poll::Ready(Ok(None)) => return Poll::Ready(Ok(std::mem::take(&mut chunks))),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        if let Some(error) = &self.failure {
+            return Poll::Ready(Err(error.clone()));
+        }
+        let Some((connection, _)) = &mut self.carrier else { return Poll::Ready(Ok(None)) };
+        let before = connection.traffic.received.get();
+        // Pieces come out of the connection, which is polled right here: nobody else needs to wake this task.
+        let mut nobody = Context::from_waker(Waker::noop());
+        let mut frame = Pin::new(&mut self.incoming).poll_frame(&mut nobody);
+        loop {
+            match frame {
+                Poll::Ready(Some(Ok(piece))) => {
+                    // Trailers are not handed out.
+                    if let Ok(data) = piece.into_data() {
+                        self.phases.progress();
+                        return Poll::Ready(Ok(Some(data)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    let error = explain(&error, &connection.traffic, &self.phases);
+                    return Poll::Ready(Err(self.fail(error)));
+                }
+                Poll::Ready(None) => {
+                    self.finish(context);
+                    return Poll::Ready(Ok(None));
+                }
+                Poll::Pending => {
+                    connection.drive(context);
+                    frame = Pin::new(&mut self.incoming).poll_frame(&mut nobody);
+                    if frame.is_pending() {
+                        break;
+                    }
+                    continue;
+                }
+            }
+            frame = Pin::new(&mut self.incoming).poll_frame(&mut nobody);
+        }
+        if connection.traffic.received.get() != before {
+            self.phases.progress();
+        }
+        self.phases.poll_due(context).map(|error| Err(self.fail(error)))
+    }
+
+    /// The body is whole: the connection goes back, or is closed if nothing may follow on it.
+    fn finish(&mut self, context: &mut Context<'_>) {
+        self.phases.timings.total = Some(self.phases.elapsed());
+        if let Some((mut connection, lease)) = self.carrier.take() {
+            if connection.is_reusable(context) {
+                lease.give_back(connection);
+            }
+        }
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        self.failure = Some(error.clone());
+        self.carrier = None;
+        error
+    }
+}

@@ -1,0 +1,96 @@
+//! Random cancellation must leave the pool whole: no slot lost, no waiter forgotten, no descriptor kept.
+
+use std::time::Duration;
+
+use aioxide::EventLoop;
+use aioxide::http::{Client, Limits, Request, Server, ServerOptions};
+
+const REQUESTS: u64 = 5000;
+
+/// A small generator, so that a printed seed tells the whole story (Marsaglia's xorshift64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+fn seed() -> u64 {
+    match std::env::var("AIOXIDE_SEED").map(|text| text.parse()) {
+        Ok(seed) => seed.expect("AIOXIDE_SEED is a number"),
+        Err(_) => aioxide::now_ns() | 1,
+    }
+}
+
+#[test]
+fn requests_that_are_dropped_anywhere_leave_the_pool_whole() {
+    let seed = seed();
+    println!("AIOXIDE_SEED={seed}");
+    let mut random = Random(seed);
+    let servers = [(); 3].map(|()| Server::start(ServerOptions::default()).unwrap());
+    let paths = ["/", "/bytes/70000", "/stream/2/500/1", "/delay/1", "/last", "/truncate", "/close", "/redirect/2"];
+    let event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle().clone();
+    let limits = Limits { max_connections: Some(7), max_keepalive: Some(3), ..Limits::default() };
+    let client = Client::new(&handle, limits);
+    let sources_before = handle.source_count();
+    let running = client.clone();
+    event_loop
+        .block_on(async move {
+            let mut tasks = Vec::new();
+            for number in 0..REQUESTS {
+                let server = &servers[random.below(3) as usize];
+                let path = paths[random.below(paths.len() as u64) as usize];
+                let mut request = Request::get(&format!("{}{path}", server.url())).unwrap();
+                request.max_redirects = random.below(4) as u32;
+                request.timeouts.total = (random.below(4) == 0).then(|| Duration::from_micros(random.below(3000)));
+                request.timeouts.pool = (random.below(4) == 0).then(|| Duration::from_micros(random.below(3000)));
+                let chunks = random.below(3);
+                let client = running.clone();
+                tasks.push(handle.spawn(async move {
+                    let Ok(mut response) = client.fetch(request).await else { return };
+                    if chunks == 0 {
+                        // Dropped unread.
+                        return;
+                    }
+                    while let Ok(Some(_)) = response.chunk().await {}
+                }));
+                if random.below(3) == 0 {
+                    let victim = random.below(tasks.len() as u64) as usize;
+                    drop(tasks.swap_remove(victim));
+                }
+                if number % 16 == 0 {
+                    handle.sleep(Duration::from_micros(random.below(1500))).await;
+                }
+                let statistics = running.statistics();
+                assert!(statistics.open <= 7, "never more connections than allowed: {statistics:?}");
+            }
+            for task in tasks {
+                task.await;
+            }
+            let statistics = running.statistics();
+            assert_eq!((statistics.in_flight, statistics.waiting), (0, 0));
+            assert_eq!(statistics.open, statistics.idle);
+            // The pool still works, with all of its slots.
+            let tasks: Vec<_> = (0..7)
+                .map(|_| {
+                    let (client, url) = (running.clone(), format!("{}/delay/30", servers[0].url()));
+                    handle.spawn(async move { client.fetch(Request::get(&url).unwrap()).await?.bytes().await })
+                })
+                .collect();
+            handle.sleep(Duration::from_millis(10)).await;
+            assert_eq!(running.statistics().waiting, 0, "seven slots for seven requests");
+            for task in tasks {
+                task.await.unwrap();
+            }
+            running.close();
+            handle.sleep(Duration::from_millis(5)).await;
+            assert_eq!(running.statistics().open, 0);
+            assert_eq!(handle.source_count(), sources_before, "no descriptor is left");
+        })
+        .unwrap();
+}
