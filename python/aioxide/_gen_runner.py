@@ -80,7 +80,8 @@ class Runner:
     ) -> None:
         self.ctx_run = ctx_run
         self.gen = gen
-        self.result_future = result_future
+        #: None once the generator has ended.
+        self.result_future: asyncio.Future[Any] | None = result_future
         self.loop = result_future.get_loop()
         #: What the generator waits for; None while it runs, and where `_error` is to be raised into it.
         self.future: AnyFuture[Any] | Moment | None = None
@@ -93,6 +94,9 @@ class Runner:
         if isinstance(result_future, CoroutineFuture):
             result_future.runner = self
         if ctx_run(self.handle_yield, first_yielded):
+            # An exception's traceback keeps the frames that led to it: none may keep the future that the exception goes
+            # to, nor one that it came from, or the two would wait for the garbage collector. (So elsewhere here.)
+            del gen, result_future, first_yielded
             ctx_run(self.run)
 
     def run(self) -> None:
@@ -115,8 +119,7 @@ class Runner:
                 try:
                     yielded = generator.send(value) if error is None else generator.throw(error)
                 except (StopIteration, Return) as end:
-                    self._finish()
-                    future_set_result_unless_cancelled(self.result_future, end.value)
+                    self._succeed(end.value)
                     return
                 except (KeyboardInterrupt, SystemExit) as exc:
                     # As a task does: the waiting ones hear of it, and so does whoever runs the loop.
@@ -125,6 +128,8 @@ class Runner:
                 except BaseException as exc:  # noqa: BLE001 - it goes into the future
                     self._fail(without_own_frame(exc))
                     return
+                finally:
+                    error = None
                 if not self.handle_yield(yielded):
                     return
         finally:
@@ -165,6 +170,7 @@ class Runner:
 
     def _wake(self, future: AnyFuture[Any] | Moment) -> None:
         if future is self.future:  # and not one that was given up on
+            del future
             self.ctx_run(self.run)
 
     def cancel(self, msg: Any = None) -> bool:
@@ -184,14 +190,21 @@ class Runner:
             self._must_cancel = True  # it is done: its wake-up is on the way
         return True
 
-    def _finish(self) -> None:
+    def _finish(self) -> asyncio.Future[Any]:
+        """Note the end, and let go of the future: the frames in the traceback of its exception refer to this object."""
         self.finished = True
-        if isinstance(self.result_future, CoroutineFuture):
-            del self.result_future.runner
+        future, self.result_future = self.result_future, None
+        if future is None:
+            raise RuntimeError("the generator has ended already")
+        if isinstance(future, CoroutineFuture):
+            future.runner = None
+        return future
+
+    def _succeed(self, result: Any) -> None:
+        future_set_result_unless_cancelled(self._finish(), result)
 
     def _fail(self, exc: BaseException) -> None:
-        self._finish()
-        future = self.result_future
+        future = self._finish()
         if isinstance(exc, asyncio.CancelledError):
             future.cancel(cancel_message(exc))
         elif not future.done():

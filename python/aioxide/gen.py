@@ -214,8 +214,11 @@ def _waiting(ctx_run: Callable[..., Any], generator: Generator[Any, Any, Any], y
             raise
     future = CoroutineFuture(loop=loop)
     hide_creator(future)
-    Runner(ctx_run, generator, future, yielded)
-    return future
+    try:
+        Runner(ctx_run, generator, future, yielded)
+        return future
+    finally:
+        del future, generator, yielded  # as in Runner
 
 
 def is_coroutine_function(func: Any) -> bool:

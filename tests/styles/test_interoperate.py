@@ -399,3 +399,34 @@ def test_exception_through_a_tower_of_styles(runner):
         "bottom",
     ]
     assert "_step" not in names and "run" not in names  # the machine's own frames are of no use to the reader
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks came with Python 3.12")
+@pytest.mark.parametrize("waits", [False, True])
+def test_eager_tasks(runner, waits):
+    """Tasks that run at once, and may be done before anybody waits."""
+
+    async def native(n):
+        if waits:
+            await asyncio.sleep(DELAY)
+        return n
+
+    @coroutine
+    def by_generator(n):
+        return (yield from native(n))
+
+    @gen.coroutine
+    def main():
+        assert (yield native(1)) == 1
+        assert (yield by_generator(2)) == 2
+        assert (yield [native(3), by_generator(4)]) == [3, 4]
+        assert (yield gen.with_timeout(30, native(5))) == 5
+        return (yield gen.WaitIterator(by_generator(6)).next())
+
+    async def run():
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        task = asyncio.create_task(by_generator(7))
+        assert task.done() is not waits
+        return await task, await main()
+
+    assert runner.run(run()) == (7, 6)
