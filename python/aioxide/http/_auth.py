@@ -31,6 +31,7 @@ class Auth:
     requires_response_body = False
 
     def auth_flow(self, request: Request) -> AuthFlow:
+        """Yield what is to be sent, get its response, and return when no other request has to follow."""
         yield request
 
 
@@ -41,6 +42,7 @@ class FunctionAuth(Auth):
         self._func = func
 
     def auth_flow(self, request: Request) -> AuthFlow:
+        """Send what the function gives."""
         yield self._func(request)
 
 
@@ -57,6 +59,7 @@ class BasicAuth(Auth):
         self._header = basic_header(username, password)
 
     def auth_flow(self, request: Request) -> AuthFlow:
+        """Send the request with the Authorization header."""
         request.headers["Authorization"] = self._header
         yield request
 

@@ -11,6 +11,8 @@ SUPPORTED = "gzip, deflate"
 
 
 class ContentDecoder(Protocol):
+    """Undoes an encoding: `decode` takes each piece, `flush` the end. DecodingError for data that is not valid."""
+
     def decode(self, data: bytes) -> bytes: ...
     def flush(self) -> bytes: ...
 
@@ -54,23 +56,25 @@ class _Deflate:
         import zlib
 
         self._zlib = zlib
-        self._stream: Any = zlib.decompressobj()
-        self._first = True
-        self._fed = False
+        self._head = b""
+        self._stream: Any = None
 
     def decode(self, data: bytes) -> bytes:
-        self._fed = self._fed or bool(data)
-        first, self._first = self._first and bool(data), self._first and not data
+        if self._stream is None:
+            # The first two bytes tell which of both it is.
+            data = self._head + data
+            if len(data) < 2:
+                self._head = data
+                return b""
+            is_zlib = data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
+            self._stream = self._zlib.decompressobj(self._zlib.MAX_WBITS if is_zlib else -self._zlib.MAX_WBITS)
         try:
             return bytes(self._stream.decompress(data))
         except self._zlib.error as error:
-            if not first:
-                raise DecodingError(f"the body is not valid deflate data: {error}") from error
-            self._stream = self._zlib.decompressobj(-self._zlib.MAX_WBITS)
-            return self.decode(data)
+            raise DecodingError(f"the body is not valid deflate data: {error}") from error
 
     def flush(self) -> bytes:
-        if self._fed and not self._stream.eof:
+        if self._head if self._stream is None else not self._stream.eof:
             raise DecodingError("the body's deflate data ends too early")
         return b""
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, Sequence, ValuesView
 from typing import Any, Self, Union
-
-from ._exceptions import LocalProtocolError
 
 HeaderTypes = Union[
     "Headers",
@@ -18,8 +15,6 @@ HeaderTypes = Union[
 RawHeaders = list[tuple[bytes, bytes]]
 
 _SECRET = (b"authorization", b"proxy-authorization")
-_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE_FORBIDDEN = re.compile(rb"[\r\n\0]")
 
 
 def _encode(text: str | bytes, encoding: str, what: str) -> bytes:
@@ -107,6 +102,7 @@ class Headers(MutableMapping[str, str]):
         return self._items().keys()
 
     def values(self) -> ValuesView[str]:
+        """The values, those of repeated fields joined by ``", "``."""
         return self._items().values()
 
     def items(self) -> ItemsView[str, str]:
@@ -119,6 +115,7 @@ class Headers(MutableMapping[str, str]):
         return [(name.lower().decode(encoding), value.decode(encoding)) for name, value in self._list]
 
     def get(self, key: Any, default: Any = None) -> Any:
+        """The value of the field, `default` when there is none."""
         try:
             return self[key]
         except KeyError:
@@ -141,6 +138,7 @@ class Headers(MutableMapping[str, str]):
         self._reconsider_encoding()
 
     def copy(self) -> Headers:
+        """A copy that can be changed by itself."""
         return Headers(self, self._encoding)
 
     def _key(self, key: str | bytes) -> bytes:
@@ -220,15 +218,3 @@ class Headers(MutableMapping[str, str]):
         as_dict = dict(shown)
         body = as_dict if len(as_dict) == len(shown) else shown
         return f"{type(self).__name__}({body!r}{suffix})"
-
-
-def check_injection(raw: RawHeaders) -> None:
-    """LocalProtocolError if a field could not be written without changing the message's meaning."""
-    for name, value in raw:
-        if _NAME.fullmatch(name) is None:
-            raise LocalProtocolError(f"illegal header name {name[:100]!r}: the request was not sent")
-        if _VALUE_FORBIDDEN.search(value) is not None:
-            shown = name.decode("ascii")
-            raise LocalProtocolError(
-                f"the value of the header {shown!r} has a line break or a NUL in it: the request was not sent"
-            )

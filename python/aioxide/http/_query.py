@@ -73,6 +73,7 @@ class QueryParams(Mapping[str, str]):
                 self._dict.setdefault(str(name), []).append(primitive_to_str(item))
 
     def keys(self) -> KeysView[str]:
+        """The names."""
         return self._dict.keys()
 
     def values(self) -> ValuesView[str]:
@@ -88,6 +89,7 @@ class QueryParams(Mapping[str, str]):
         return [(name, value) for name, values in self._dict.items() for value in values]
 
     def get(self, key: Any, default: Any = None) -> Any:
+        """The first value of the name, `default` when there is none."""
         values = self._dict.get(str(key))
         return values[0] if values else default
 

@@ -82,7 +82,10 @@ class Request:
         self.extensions = extensions
         self._content = b""
         self._stream = None
-        self._fill_headers(None)
+        if self.method in _BODY_METHODS:
+            self._fill_headers(None)
+        elif self.headers._first(b"host") is None:
+            fields.insert(0, (b"Host", url.netloc))
         return self
 
     def _fill_headers(self, content_type: str | None) -> None:

@@ -218,10 +218,12 @@ class Response:
 
     @property
     def is_informational(self) -> bool:
+        """Whether the status is 1xx."""
         return 100 <= self.status_code <= 199
 
     @property
     def is_success(self) -> bool:
+        """Whether the status is 2xx."""
         return 200 <= self.status_code <= 299
 
     @property
@@ -231,14 +233,17 @@ class Response:
 
     @property
     def is_client_error(self) -> bool:
+        """Whether the status is 4xx."""
         return 400 <= self.status_code <= 499
 
     @property
     def is_server_error(self) -> bool:
+        """Whether the status is 5xx."""
         return 500 <= self.status_code <= 599
 
     @property
     def is_error(self) -> bool:
+        """Whether the status is 4xx or 5xx."""
         return 400 <= self.status_code <= 599
 
     @property

@@ -36,26 +36,32 @@ class codes(IntEnum):  # noqa: N801 - httpx's name
 
     @classmethod
     def is_informational(cls, value: int) -> bool:
+        """Whether the status is 1xx."""
         return 100 <= value <= 199
 
     @classmethod
     def is_success(cls, value: int) -> bool:
+        """Whether the status is 2xx."""
         return 200 <= value <= 299
 
     @classmethod
     def is_redirect(cls, value: int) -> bool:
+        """Whether the status is 3xx."""
         return 300 <= value <= 399
 
     @classmethod
     def is_client_error(cls, value: int) -> bool:
+        """Whether the status is 4xx."""
         return 400 <= value <= 499
 
     @classmethod
     def is_server_error(cls, value: int) -> bool:
+        """Whether the status is 5xx."""
         return 500 <= value <= 599
 
     @classmethod
     def is_error(cls, value: int) -> bool:
+        """Whether the status is 4xx or 5xx."""
         return 400 <= value <= 599
 
     CONTINUE = 100, "Continue"

@@ -33,6 +33,7 @@ class BlockingBody(SyncByteStream):
             raise
 
     def close(self) -> None:
+        """Release the connection."""
         self._raw.close()
 
 
@@ -53,6 +54,7 @@ class AsyncBody(AsyncByteStream):
             raise
 
     async def aclose(self) -> None:
+        """Release the connection."""
         self._raw.close()
 
 

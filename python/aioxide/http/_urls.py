@@ -27,6 +27,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)?")
 _HOST_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\"#%/:<>?@\[\\\]^`{|}]")
 _IPV6 = re.compile(r"[0-9a-f:.]+(?:%25[a-z0-9._~-]+)?")
 _LOOKS_IPV4 = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
+_IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!$)|$)){4}")
 # The characters on which IDNA 2003 (the standard library's) and IDNA 2008 (what browsers and registries use) disagree.
 _IDNA_DEVIATIONS = re.compile("[\u00df\u03c2\u200c\u200d]")
 
@@ -193,6 +194,7 @@ class URL:
 
     @property
     def raw_scheme(self) -> bytes:
+        """The scheme as bytes."""
         return self._scheme.encode("ascii")
 
     @property
@@ -202,10 +204,12 @@ class URL:
 
     @property
     def username(self) -> str:
+        """The user, decoded."""
         return unquote(self._userinfo.partition(":")[0])
 
     @property
     def password(self) -> str:
+        """The password, decoded."""
         return unquote(self._userinfo.partition(":")[2])
 
     @property
@@ -263,6 +267,7 @@ class URL:
 
     @property
     def fragment(self) -> str:
+        """What stands after the ``#``, decoded."""
         return unquote(self._fragment or "")
 
     @property
@@ -272,6 +277,7 @@ class URL:
 
     @property
     def is_relative_url(self) -> bool:
+        """Whether the scheme or the host is missing."""
         return not self.is_absolute_url
 
     def copy_with(self, **kwargs: Any) -> URL:
@@ -418,10 +424,9 @@ def _host(host: str) -> str:
 
 
 def _check_ipv4(host: str) -> None:
-    if _LOOKS_IPV4.fullmatch(host) is not None:
-        for part in host.split("."):
-            if len(part) > 3 or int(part) > 255 or (part[0] == "0" and len(part) > 1):
-                raise InvalidURL(f"not an IPv4 address: {host!r}")
+    # A part with a leading zero is octal to some resolvers and decimal to others, so it is refused.
+    if _IPV4.fullmatch(host) is None and _LOOKS_IPV4.fullmatch(host) is not None:
+        raise InvalidURL(f"not an IPv4 address: {host!r}")
 
 
 def _remove_dot_segments(path: str) -> str:
