@@ -66,9 +66,13 @@ def encode_body(
     At most one of content, data with files, and json counts.
     """
     if data is not None and not isinstance(data, Mapping):
-        if isinstance(data, (str, bytes)):
-            raise TypeError("data= is a mapping of form fields; bytes and text are passed as content=")
-        raise TypeError(f"data= is a mapping of form fields, not {type(data).__name__}")
+        given: Any = data
+        if content is not None or not isinstance(given, (str, bytes, Iterable, AsyncIterable)):
+            raise TypeError(f"data= is a mapping of form fields, not {type(given).__name__}")
+        import warnings
+
+        warnings.warn("raw bytes and text are passed as content=, not as data=", DeprecationWarning, stacklevel=4)
+        content, data = given, None
     if content is not None:
         return None, _raw_body(content)
     if files:

@@ -70,6 +70,7 @@ class Request:
             self._content = body or b""
         else:
             self._stream = body
+            self.headers.setdefault("Transfer-Encoding", "chunked")  # until the body is read, and its length known
         self._fill_headers(content_type)
 
     @classmethod

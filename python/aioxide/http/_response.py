@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -534,7 +535,7 @@ def _is_text_codec(name: str) -> bool:
 def _parse_links(header: str) -> list[dict[str, str]]:
     """The links of a Link header (RFC 8288), each as a dict of its URL and parameters."""
     links = []
-    for part in header.strip(" ,").split(", <"):
+    for part in re.split(r",\s*<", header.strip(" ,")):
         url, _, parameters = part.partition(";")
         link = {"url": url.strip("<> '\"")}
         for parameter in parameters.split(";"):

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ._content import AsyncByteStream, SyncByteStream
-from ._exceptions import RequestError
+from ._exceptions import RequestError, StreamConsumed
 
 if TYPE_CHECKING:
     from ._core import RawResponse
@@ -62,20 +62,26 @@ class IterableBody(SyncByteStream):
     """The body of a response made from an iterable."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = pieces
+        self._pieces: Iterable[bytes] | None = pieces
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._pieces)
+        pieces, self._pieces = self._pieces, None
+        if pieces is None:
+            raise StreamConsumed
+        return iter(pieces)
 
 
 class AsyncIterableBody(AsyncByteStream):
     """The body of a response made from an async iterable."""
 
     def __init__(self, pieces: AsyncIterable[bytes]) -> None:
-        self._pieces = pieces
+        self._pieces: AsyncIterable[bytes] | None = pieces
 
     def __aiter__(self) -> Any:
-        return self._pieces.__aiter__()
+        pieces, self._pieces = self._pieces, None
+        if pieces is None:
+            raise StreamConsumed
+        return pieces.__aiter__()
 
 
 def body_stream(content: Any) -> SyncByteStream | AsyncByteStream:
