@@ -33,6 +33,7 @@ def test_control_goes_from_the_loop_to_each_task_and_back() -> None:
     pane = make_pane(synthetic.on_a_loop())
     (path,) = pane.switches
     assert [pane.rows[row].name for _, row in path] == [
+        "event loop",  # its thread, before the loop runs
         "amain",
         "ajob-1",
         "ajob-2",

@@ -133,4 +133,5 @@ def _draw_times(canvas: Canvas, axis: Axis, pane: Pane, y: float) -> None:
     """When each shown stretch begins, and when the last one ends."""
     moments = [0, *(fold[1] for fold in pane.folds), pane.span_ns]
     for moment in moments:
-        canvas.text(axis.x(moment), y, seconds(moment / 1e9) if moment else "0", "tick middle")
+        anchor = "start" if moment == 0 else "end" if moment == pane.span_ns else "middle"
+        canvas.text(axis.x(moment), y, seconds(moment / 1e9) if moment else "0", f"tick {anchor}")

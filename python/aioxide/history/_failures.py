@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
+
 from aioxide import http, httpclient
 
-__all__ = ["RequestsLostError", "describe", "is_failure"]
+__all__ = ["RequestsLostError", "describe", "is_failure", "raising_of_threads"]
 
 
 class RequestsLostError(Exception):
@@ -27,3 +31,24 @@ def describe(error: BaseException) -> str:
     else:
         text = str(error)
     return " ".join(text.split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def raising_of_threads() -> Iterator[list[BaseException]]:
+    """Collect what threads raise in a `with` block, and raise the first of it at the block's end.
+
+    Python would print it and let the program end well.
+    """
+    errors: list[BaseException] = []
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if arguments.exc_value is not None:
+            errors.append(arguments.exc_value)
+
+    original, threading.excepthook = threading.excepthook, hook
+    try:
+        yield errors
+    finally:
+        threading.excepthook = original
+    if errors:
+        raise errors[0]

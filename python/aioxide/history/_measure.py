@@ -16,7 +16,7 @@ from typing import Any
 from aioxide import timeline
 
 from ._chapters import Chapter
-from ._failures import RequestsLostError
+from ._failures import RequestsLostError, raising_of_threads
 from ._lines import Line, LineTap, Transcript
 from ._target import EmbeddedServer, ServerUsage
 
@@ -121,15 +121,13 @@ def run_chapter(
 
     gc.collect()  # the garbage of the chapter before is not this one's to clear
     with contextlib.ExitStack() as stack:
-        threads = stack.enter_context(_watch_threads(record, server))
+        stack.enter_context(_watch_threads(record, server))
         stack.enter_context(contextlib.redirect_stdout(LineTap(on_line)))
         recording = stack.enter_context(timeline.record()) if record else None
         before = _Usage.now(server)
         with timeline.thread_lane(threading.current_thread().name) if record else contextlib.nullcontext():
             main(urls)
         after = _Usage.now(server)
-    if threads.errors:
-        raise threads.errors[0]
     if lost := len(urls) - len(transcript.received_ns):
         raise RequestsLostError(f"{lost} of {len(urls)} requests got no answer")
     return ChapterRun(
@@ -150,31 +148,18 @@ def run_chapter(
     )
 
 
-class _ThreadWatch:
-    """The threads that were started while it watched, and what they raised."""
-
-    def __init__(self) -> None:
-        self.started: list[threading.Thread] = []
-        self.errors: list[BaseException] = []
-
-    def join(self) -> None:
-        """Wait for those that still run."""
-        for thread in self.started:
-            thread.join()
-
-
 @contextlib.contextmanager
-def _watch_threads(record: bool, server: EmbeddedServer | None) -> Iterator[_ThreadWatch]:
-    """Give every thread that starts its lane on the timeline, with its joins, and collect what threads raise.
+def _watch_threads(record: bool, server: EmbeddedServer | None) -> Iterator[None]:
+    """Give every thread that starts its lane on the timeline, with its joins, and raise what threads raise.
 
     When the body fails – after Ctrl-C for one – the server is closed, so that threads which still wait for
     its answers end, and they are waited for: nothing of a chapter outlives it.
     """
-    watch = _ThreadWatch()
-    original_run, original_join, original_hook = threading.Thread.run, threading.Thread.join, threading.excepthook
+    started: list[threading.Thread] = []
+    original_run, original_join = threading.Thread.run, threading.Thread.join
 
     def run(thread: threading.Thread) -> None:
-        watch.started.append(thread)
+        started.append(thread)
         with timeline.thread_lane(thread.name) if record else contextlib.nullcontext():
             original_run(thread)
 
@@ -182,21 +167,17 @@ def _watch_threads(record: bool, server: EmbeddedServer | None) -> Iterator[_Thr
         with timeline.waiting(f"join {thread.name}") if record else contextlib.nullcontext():
             original_join(thread, timeout)
 
-    def hook(arguments: threading.ExceptHookArgs) -> None:
-        if arguments.exc_value is not None:
-            watch.errors.append(arguments.exc_value)
-
     threading.Thread.run = run  # type: ignore[method-assign, assignment]
     threading.Thread.join = join  # type: ignore[method-assign, assignment]
-    threading.excepthook = hook
-    try:
-        yield watch
-    except BaseException:
-        if server is not None:
-            server.close()
-        watch.join()
-        raise
-    finally:
-        threading.Thread.run = original_run  # type: ignore[method-assign]
-        threading.Thread.join = original_join  # type: ignore[method-assign]
-        threading.excepthook = original_hook
+    with raising_of_threads():
+        try:
+            yield
+        except BaseException:
+            if server is not None:
+                server.close()
+            for thread in started:
+                original_join(thread)
+            raise
+        finally:
+            threading.Thread.run = original_run  # type: ignore[method-assign]
+            threading.Thread.join = original_join  # type: ignore[method-assign]

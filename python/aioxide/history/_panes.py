@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-__all__ = ["STATES", "Crowd", "Pane", "Row", "axis_span", "make_pane"]
+__all__ = ["CLEAN_UP", "STATES", "Crowd", "Pane", "Row", "axis_span", "make_pane"]
 
 # What a lane does; the order is that of the page's script, which knows states by number. A loop is a "host" while
 # one of its tasks or callbacks runs: the same time is a "run" in that one's lane.
 STATES = ("run", "ready", "wait", "park", "host")
 # Kinds of lanes in the order in which they are drawn.
 KINDS = ("loop", "thread", "task", "callback", "request")
+# The row of the tasks that close a loop.
+CLEAN_UP = "closing the loop"
 # Up to this many lanes of a kind all are drawn; when there are more, only the first few and a crowd.
 ROWS_MAX = 8
 ROWS_BEFORE_CROWD = 5
@@ -135,7 +137,7 @@ def _read_lanes(recording: Mapping[str, Any]) -> list[Row]:
     clean_up = None
     for lane in recording["lanes"]:
         if "BaseEventLoop.shutdown_" in lane["name"]:
-            clean_up = clean_up or Row(lane["id"], "closing the loop", "callback", int(lane["thread"]))
+            clean_up = clean_up or Row(lane["id"], CLEAN_UP, "callback", int(lane["thread"]))
             lanes[lane["id"]] = clean_up
     names = recording["names"]
     for lane, start, end, name, state in recording["slices"]:
@@ -155,7 +157,22 @@ def _read_lanes(recording: Mapping[str, Any]) -> list[Row]:
         lane.slices.sort()
         lane.marks.sort()
     _mark_hosting(drawn)
+    for thread in lanes.values():
+        if thread.kind == "thread" and thread.thread in loop_threads:
+            _add_what_surrounds_the_loop(thread, [lane for lane in drawn if lane.kind == "loop"])
     return sorted(drawn, key=lambda lane: (KINDS.index(lane.kind) if lane.kind in KINDS else len(KINDS), lane.lane))
+
+
+def _add_what_surrounds_the_loop(thread: Row, loops: Sequence[Row]) -> None:
+    """Show in the loop's row what its thread did before the loop ran and after: making it and closing it."""
+    loop = next(loop for loop in loops if loop.thread == thread.thread)
+    begin, end = loop.slices[0][0], max(stop for _, stop, _, _ in loop.slices)
+    for start, stop, state, _ in thread.slices:
+        if start < begin:
+            loop.slices.append((start, min(stop, begin), state, "before the loop runs"))
+        if stop > end:
+            loop.slices.append((max(start, end), stop, state, "after the loop"))
+    loop.slices.sort()
 
 
 def _short(name: str) -> str:

@@ -99,7 +99,8 @@ def summary_table(runs: Sequence[ChapterRun]) -> list[str]:
     for run in runs:
         figures, factor = run.figures, speed_up(run, runs)
         about = "≈ " if figures.extrapolated else ""
-        faster = "–" if factor is None else ("≈ " if _from_estimate(run, runs) else "") + ratio(factor)
+        estimated = _from_estimate(run, runs) and run.chapter.slug != "sequential"
+        faster = "–" if factor is None else ("≈ " if estimated else "") + ratio(factor)
         rows.append(
             (
                 str(run.chapter.number),
@@ -182,6 +183,7 @@ class Console:
         self._progress = progress if progress.isatty() else None
         self._bold = out is not None and out.isatty() and "NO_COLOR" not in os.environ
         self._abbreviated = Abbreviated(self.print)
+        self._broken: BrokenPipeError | None = None
         self._label = ""
         self._received = 0
         self._expected = 0
@@ -191,19 +193,29 @@ class Console:
     def print(self, text: str = "") -> None:
         """Write one line of the report."""
         self._clear_progress()
-        if self._out is not None:
+        if self._out is None:
+            return
+        try:
             print(text, file=self._out, flush=True)
+        except BrokenPipeError as error:
+            # This may be in the middle of a chapter's callback, where nobody could handle it: tell it later.
+            self._out, self._broken = None, error
+
+    def check(self) -> None:
+        """Raise `BrokenPipeError` when the report's reader has gone away."""
+        if self._broken is not None:
+            raise self._broken
 
     def heading(self, text: str) -> None:
         """Write a line that stands out."""
         self.print(f"\x1b[1m{text}\x1b[0m" if self._bold else text)
 
-    def begin(self, chapter: Chapter, requests: int, chapters: int) -> None:
-        """Announce a chapter."""
+    def begin(self, chapter: Chapter, requests: int, progress: str) -> None:
+        """Announce a chapter; `progress` says how far the whole run is."""
         self.heading(f"{chapter.number}. {chapter.title}")
         self.print(f"   {chapter.example}")
         self._abbreviated = Abbreviated(lambda text: self.print(f"   {text}"))
-        self._label, self._received, self._expected = f"[{chapter.number}/{chapters}] {chapter.title}", 0, requests
+        self._label, self._received, self._expected = f"[{progress}] {chapter.title}", 0, requests
         self._progress_at = 0.0
         self._show_progress()
 

@@ -11,7 +11,7 @@ from ._axis import Axis, tick_step
 from ._closeup import draw_close_up
 from ._marks import LEGEND, Canvas, draw_row, legend_item
 from ._measure import ChapterRun
-from ._panes import Crowd, Pane, axis_span, make_pane
+from ._panes import CLEAN_UP, Crowd, Pane, axis_span, make_pane
 from ._report import speed_up
 from ._text import plural, ratio, seconds
 
@@ -96,6 +96,8 @@ def _draw_pane(canvas: Canvas, run: ChapterRun, runs: Sequence[ChapterRun], pane
         facts += f" · {figures.requests_run:,} of {plural(figures.requests, 'request')}"
     canvas.text(MARGIN + 24, y + 30, facts, "note small")
     for row in pane.rows:
+        if row.name == CLEAN_UP:  # a sliver at the end of each chapter; the page has it
+            continue
         height = CROWD_HEIGHT if isinstance(row, Crowd) else LANE_HEIGHT
         canvas.text(PLOT_LEFT - 10, y + height / 2 + 3.5, _shortened(row.name), "lane end")
         draw_row(canvas, row, axis, pane.span_ns, y + 1.5, height - 3)

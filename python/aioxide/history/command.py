@@ -79,6 +79,8 @@ def execute(arguments: argparse.Namespace) -> int:
             console.print(f"Picture: {path}")
         if arguments.json is not None:
             _write_json(arguments, runs, target)
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if not is_failure(error):
             raise
@@ -103,12 +105,13 @@ def _run_all(arguments: argparse.Namespace, console: Console) -> tuple[list[Chap
         console.heading(f"A brief history of async: {plural(arguments.requests, 'request')} to {target}")
         console.print("aioxide {aioxide}, {python}, {system}, {processors} processors".format(**environment()))
         console.print()
-        for chapter in chapters:
+        for position, chapter in enumerate(chapters, start=1):
             urls = urls_from(template, _requests_to_run(chapter, arguments))
-            console.begin(chapter, len(urls), len(chapters))
+            console.begin(chapter, len(urls), f"{position}/{len(chapters)}")
             run = _run_one(chapter, urls, arguments, server, console)
             runs.append(run)
             console.end(facts(run, runs))
+            console.check()
     for line in summary_table(runs):
         console.print(line)
     console.print()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from aioxide._arguments import OneLineParser
 
 from ._arguments import add_load, url_argument
-from ._failures import describe, is_failure
+from ._failures import describe, is_failure, raising_of_threads
 from ._target import EmbeddedServer, require_open_files, urls_from
 from ._text import seconds
 
@@ -52,7 +52,8 @@ def run(main: Callable[[list[str]], None], argv: Sequence[str] | None = None) ->
 
 def _timed(main: Callable[[list[str]], None], urls: list[str]) -> None:
     usage_before, wall_before = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
-    main(urls)
+    with raising_of_threads():
+        main(urls)
     wall, usage = time.monotonic() - wall_before, resource.getrusage(resource.RUSAGE_SELF)
     user, system = usage.ru_utime - usage_before.ru_utime, usage.ru_stime - usage_before.ru_stime
     print(f"CPU times: user {seconds(user)}, sys: {seconds(system)}, total: {seconds(user + system)}")

@@ -3,6 +3,7 @@
 Nobody waits, so nothing is held up; but the program's order is torn apart, and errors go where callbacks go.
 """
 
+import asyncio
 from collections.abc import Callable
 
 import aioxide
@@ -25,7 +26,6 @@ def asynchronous_fetch_callbacks(
 
 
 def main(urls: list[str]) -> None:
-    loop = aioxide.new_event_loop()
     unanswered = set(range(1, len(urls) + 1))
     errors: list[BaseException] = []
 
@@ -48,11 +48,10 @@ def main(urls: list[str]) -> None:
         for n, url in enumerate(urls, start=1):
             job(n, url)
 
-    loop.call_soon(start)
-    try:
+    with asyncio.Runner(loop_factory=aioxide.new_event_loop) as runner:
+        loop = runner.get_loop()
+        loop.call_soon(start)
         loop.run_forever()
-    finally:
-        loop.close()
     if errors:
         raise errors[0]
 

@@ -18,7 +18,9 @@ def asynchronous_fetch_future(url: str) -> "Future[bytes]":
     fetch_future = http_client.fetch(url, raise_error=False)
 
     def on_fetch(f: "Future[HTTPResponse]") -> None:
-        if error := f.exception():
+        if f.cancelled() or my_future.cancelled():
+            my_future.cancel()
+        elif error := f.exception():
             my_future.set_exception(error)
         else:
             my_future.set_result(f.result().body)
@@ -28,9 +30,13 @@ def asynchronous_fetch_future(url: str) -> "Future[bytes]":
 
 
 def job(n: int, url: str) -> "Future[bytes]":
+    def on_body(f: "Future[bytes]") -> None:
+        if not f.cancelled() and f.exception() is None:
+            print(f"--- response {n} received")
+
     print(f"--- request {n} sent")
     future = asynchronous_fetch_future(url)
-    future.add_done_callback(lambda _: print(f"--- response {n} received"))
+    future.add_done_callback(on_body)
     return future
 
 

@@ -71,10 +71,14 @@ function say(pane, number, index, time) {
     const [start, end, state, name] = slice;
     const what = pane.names[name];
     const says = SAYS[STATES[state]];
-    add("div", state === 2 || state === 0 || state === 4 ? `${says}: ${what}` : says);
-    add("div", `${duration(end - start)}, from ${moment(start, end - start)} to ${moment(end, end - start)}`);
+    const plain = state === 1 || state === 3 || what === "waiting" || what === "running";
+    add("div", plain ? says : `${says}: ${what}`);
+    add("div", `${duration(end - start)}, from ${moment(start, (end - start) / 50)} to ${moment(end, (end - start) / 50)}`);
+    // A wait ends, and a time of being ready begins, when somebody wakes the lane.
+    const wake = state === 1 || state === 2 ? pane.wakes.find(([at, , to]) => to === number && at >= start && at <= end) : undefined;
+    if (wake) add("div", `woken by ${pane.rows[wake[1]].name}`);
     for (const [at, text] of row.marks) {
-      if (at >= start && at <= end && parts.length < 8) add("div", `${moment(at, end - start)}: ${text}`);
+      if (at >= start && at <= end && parts.length < 8) add("div", `${moment(at, (end - start) / 50)}: ${text}`);
     }
   } else add("div", "not there yet, or no longer");
   return parts;

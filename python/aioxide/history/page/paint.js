@@ -111,7 +111,7 @@ function paintRuler(canvas, longest) {
 }
 
 function tickLabel(at, step) {
-  const [unit, scale] = step >= 1e9 ? ["s", 1e9] : step >= 1e6 ? ["ms", 1e6] : at >= 1e6 ? ["ms", 1e6] : ["µs", 1e3];
+  const [unit, scale] = at >= 1e9 && step >= 1e7 ? ["s", 1e9] : step >= 1e6 ? ["ms", 1e6] : at >= 1e6 ? ["ms", 1e6] : ["µs", 1e3];
   const places = Math.max(0, Math.ceil(-Math.log10(step / scale) - 1e-9));
   return `${(at / scale).toFixed(places)} ${unit}`;
 }
