@@ -1,6 +1,7 @@
 """Callbacks: the function returns at once, and what comes next is another function.
 
 Nobody waits, so nothing is held up; but the program's order is torn apart, and errors go where callbacks go.
+Twisted brought this to Python in 2002, and Tornado, open since 2009, began with it.
 """
 
 import asyncio

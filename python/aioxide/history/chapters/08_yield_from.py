@@ -1,7 +1,7 @@
 """Yield from: one generator hands its caller over to another.
 
-With `yield from` and `return` in generators no runner stands between two coroutines; asyncio began so, with
-`@asyncio.coroutine`.
+With `yield from` and `return` in generators, new in Python 3.3 of 2012, no runner stands between two coroutines.
+asyncio, a part of Python since 3.4 of 2014, began so, with `@asyncio.coroutine`.
 """
 
 import asyncio

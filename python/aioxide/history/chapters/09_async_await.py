@@ -1,6 +1,7 @@
 """Async/await: the language's own coroutines.
 
-The same loop and the same client as in the chapters before; `await` says where the task may be switched.
+New in 2015, with Python 3.5. The same loop and the same client as in the chapters before; `await` says where
+the task may be switched.
 """
 
 import asyncio
