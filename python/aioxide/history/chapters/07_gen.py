@@ -1,7 +1,8 @@
 """Tornado gen: a generator that yields futures.
 
 The runner takes each future that the generator yields, and resumes it with the result: the program reads from
-top to bottom again. Values can be sent into generators since 2005, which made coroutines of them. Before Python 3.3 a generator could not return a value, hence `raise gen.Return`.
+top to bottom again. Values can be sent into generators since 2005, which made coroutines of them; they could
+return none before Python 3.3, hence `raise gen.Return`.
 """
 
 from collections.abc import Generator
