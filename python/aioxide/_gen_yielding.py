@@ -121,6 +121,8 @@ class WaitingFuture(asyncio.Future[Any]):
         """Ask what is waited for to cancel itself; see `asyncio.Future.cancel`."""
         if self.done():
             return False
+        self.cancel_requested = True
+        self.cancel_message = msg
         waits = False
         for child in list(self.pending):
             if isinstance(child, futures.Future):
@@ -128,11 +130,7 @@ class WaitingFuture(asyncio.Future[Any]):
                 child.cancel()
             elif child.cancel(msg):
                 waits = True
-        if not waits:
-            return super().cancel(msg)
-        self.cancel_requested = True
-        self.cancel_message = msg
-        return True
+        return waits or super().cancel(msg)
 
     def end_cancelled(self) -> bool:
         """If `cancel` was called, do now what it put off. Tells whether the future is done."""
@@ -175,8 +173,10 @@ def multi(children: Iterable[Any] | Mapping[Any, Any], quiet_exceptions: QuietEx
     pending.update(child for child in waited if not isinstance(child, Moment) and not child.done())
 
     def on_done(child: AnyFuture[Any]) -> None:
+        if child not in pending:
+            return  # it runs in a thread, and `cancel` gave it up
         pending.discard(child)
-        if not pending and not combined.done():
+        if not pending:
             _combine(combined, keys, waited, quiet_exceptions)
 
     if pending:
@@ -219,7 +219,7 @@ def _combine(
     first: BaseException | None = None
     for child in children:
         if not child.done():
-            continue  # it runs in a thread, and `cancel` gave it up
+            continue  # given up
         try:
             results.append(child.result())
         except BaseException as exc:  # noqa: BLE001 - it is passed on, or logged

@@ -344,8 +344,12 @@ def with_timeout(
         if outstanding:
             in_time = outstanding.pop()
             in_time.pending.clear()
-            if not in_time.end_cancelled():
+            if done.cancelled():
+                in_time.cancel(in_time.cancel_message)
+            elif not in_time.done():
                 copy_outcome(done, in_time)
+            else:
+                done.exception()  # has been seen with this: the cancellation comes in its place
         elif not done.cancelled():
             exc = done.exception()
             if exc is not None and not isinstance(exc, quiet_exceptions):

@@ -553,3 +553,42 @@ def test_a_coroutine_that_only_the_loop_knows_of_goes_on(runner):
 
     runner.run(asyncio.wait_for(run(), 30))
     assert log == [0, 1, 2]
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, lambda f: [f], lambda f: gen.with_timeout(LONG, f)])
+def test_failed_at_the_moment_of_the_cancellation(runner, wrap, caplog):
+    """Whoever is cancelled is cancelled; the exception is not reported as one that nobody ever looked at."""
+    contexts = []
+
+    @gen.coroutine
+    def main(inner):
+        yield wrap(inner)
+
+    async def run():
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: contexts.append(context))
+        inner = Future()
+        future = main(inner)
+        inner.set_exception(KeyError("at that moment"))
+        await cancelled(future)
+        await asyncio.sleep(0)
+        del inner, future
+        gc.collect()
+
+    runner.run(run())
+    assert contexts == []
+
+
+def test_with_timeout_gives_what_refuses_to_be_cancelled(runner):
+    async def refuses():
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            return "refused"
+
+    async def run():
+        limited = gen.with_timeout(LONG, refuses())
+        await asyncio.sleep(0)
+        assert limited.cancel()
+        return await limited
+
+    assert runner.run(run()) == "refused"
