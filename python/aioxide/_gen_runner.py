@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Generator
 from concurrent import futures
 from typing import Any
 
 from ._gen_yielding import Moment, future_to_wait_for, without_own_frame, without_package_frames
 from .concurrent import AnyFuture, call_when_done, future_set_result_unless_cancelled
+
+_numbers = itertools.count(1)
 
 
 class Return(Exception):  # noqa: N818 - Tornado's name
@@ -31,6 +34,10 @@ class CoroutineFuture(asyncio.Future[Any]):
 
     #: Set while the coroutine has not ended.
     runner: Runner | None = None
+
+    def __repr__(self) -> str:
+        plain = super().__repr__()
+        return plain if self.runner is None else f"{plain[:-1]} of {self.runner!r}>"
 
     def cancel(self, msg: Any = None) -> bool:
         """Ask the coroutine to stop; False if it has ended already. See `coroutine`."""
@@ -62,6 +69,7 @@ class Runner:
         "_cancel_message",
         "_error",
         "_must_cancel",
+        "_name",
         "ctx_run",
         "finished",
         "future",
@@ -91,6 +99,7 @@ class Runner:
         # Cancellation was asked for, but what the generator waits for could not pass it on: raise it at the next step.
         self._must_cancel = False
         self._cancel_message: Any = None
+        self._name: str | None = None
         if isinstance(result_future, CoroutineFuture):
             result_future.runner = self
         if ctx_run(self.handle_yield, first_yielded):
@@ -98,6 +107,24 @@ class Runner:
             # to, nor one that it came from, or the two would wait for the garbage collector. (So elsewhere here.)
             del gen, result_future, first_yielded
             ctx_run(self.run)
+
+    def get_coro(self) -> Generator[Any, Any, Any]:
+        """The generator, under the name by which a task gives its coroutine: so a recording shows both alike."""
+        return self.gen
+
+    def get_name(self) -> str:
+        """A name for messages and recordings, such as `gen-7`; given when it is first asked for."""
+        if self._name is None:
+            self._name = f"gen-{next(_numbers)}"
+        return self._name
+
+    def __repr__(self) -> str:
+        frame = getattr(self.gen, "gi_frame", None)
+        place = f" at {frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+        name = getattr(self.gen, "__qualname__", type(self.gen).__qualname__)
+        # Not all of the future: it may be that of a coroutine that waits for another one, and so on without end.
+        waiting = "" if self.future is None else f" waiting for {type(self.future).__name__}"
+        return f"<gen.Runner of {name}(){place}{waiting}>"
 
     def run(self) -> None:
         """Resume the generator with the outcome of what it waited for, until it has to wait again or ends."""

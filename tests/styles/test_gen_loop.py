@@ -220,3 +220,36 @@ def test_nothing_is_logged_in_ordinary_use(runner, caplog):
     with caplog.at_level(logging.DEBUG, "aioxide"):
         assert run(runner, double, 1) == 2
     assert not [record for record in caplog.records if record.name.startswith("aioxide")]
+
+
+def test_what_a_waiting_coroutine_says_of_itself(runner):
+    async def main():
+        waiting = double(1)
+        assert repr(waiting).startswith("<CoroutineFuture pending")
+        assert f"of <gen.Runner of double() at {__file__}:" in repr(waiting)
+        assert repr(waiting).endswith(" waiting for Moment>>")
+        assert waiting.runner.get_coro().__name__ == "double"
+        assert waiting.runner.get_name() == waiting.runner.get_name()
+        await waiting
+        assert repr(waiting).startswith("<CoroutineFuture finished result=2")
+
+    runner.run(main())
+
+
+def test_a_recording_shows_a_coroutine_by_its_name():
+    timeline = pytest.importorskip("aioxide.timeline")
+    from aioxide import run as run_on_our_loop
+
+    @gen.coroutine
+    def named():
+        for _ in range(3):
+            yield gen.sleep(0.001)
+
+    async def main():
+        with timeline.record() as recording:
+            await asyncio.gather(named(), named())
+        return recording.to_dict()
+
+    lanes = [lane for lane in run_on_our_loop(main())["lanes"] if "named" in lane["name"]]
+    assert [lane["kind"] for lane in lanes] == ["task", "task"]
+    assert len({lane["name"] for lane in lanes}) == 2

@@ -6,7 +6,6 @@ use aioxide::timeline::{self, LaneId, LaneKind, NameId};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
 
 use crate::event_loop::Loop;
@@ -89,12 +88,9 @@ fn renew(event_loop: &Bound<'_, Loop>) {
     }
 }
 
+/// Whether `object` says what coroutine it runs, as `asyncio.Task` does, and the runner of a `gen.coroutine`.
 fn is_task(object: &Bound<'_, PyAny>) -> bool {
-    static TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = object.py();
-    TASK.get_or_try_init(py, || PyResult::Ok(py.import("asyncio")?.getattr("Task")?.unbind()))
-        .and_then(|class| object.is_instance(class.bind(py)))
-        .unwrap_or(false)
+    object.hasattr(intern!(object.py(), "get_coro")).unwrap_or(false)
 }
 
 /// A task's title and the name of its coroutine.
