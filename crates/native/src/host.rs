@@ -139,7 +139,7 @@ impl aioxide::Host for PyHost {
 }
 
 /// Runs `wait` without holding the interpreter.
-fn detached<R>(py: Python<'_>, wait: impl FnOnce() -> R) -> R {
+pub fn detached<R>(py: Python<'_>, wait: impl FnOnce() -> R) -> R {
     struct Carried<T>(T);
     // SAFETY: `detach` runs its closure on this very thread. What it carries touches no Python object.
     unsafe impl<T> Send for Carried<T> {}

@@ -7,6 +7,7 @@ mod event_loop;
 mod gil_cell;
 mod handle;
 mod host;
+mod http;
 mod raw;
 mod timeline;
 mod transport;
@@ -30,5 +31,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(timeline::timeline_thread_end, module)?)?;
     module.add_function(wrap_pyfunction!(timeline::timeline_wait_begin, module)?)?;
     module.add_function(wrap_pyfunction!(timeline::timeline_wait_end, module)?)?;
+    http::add_classes(module)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

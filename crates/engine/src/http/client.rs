@@ -56,15 +56,39 @@ impl ClientControl {
     pub fn statistics(&self) -> Statistics {
         self.0.statistics()
     }
+
+    /// Whether the client and all of its connections are gone.
+    #[must_use]
+    pub fn is_orphan(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
 }
 
 impl Client {
     /// A client whose connections live on the loop of `handle`.
     #[must_use]
     pub fn new(handle: &LoopHandle, limits: Limits) -> Self {
+        Self::build(handle, limits, None)
+    }
+
+    /// The client that the loop keeps under `key` ([`LoopHandle::local`]): until the client is closed, or the loop. If
+    /// there is none yet, it is made, and `made` hears of it.
+    ///
+    /// # Panics
+    /// If something other than a client is kept under the key.
+    pub fn kept(handle: &LoopHandle, key: u64, limits: Limits, made: impl FnOnce(ClientControl)) -> Self {
+        let kept = handle.local(key, || {
+            let client = Self::build(handle, limits, Some(key));
+            made(client.control());
+            client
+        });
+        (*kept).clone()
+    }
+
+    fn build(handle: &LoopHandle, limits: Limits, key: Option<u64>) -> Self {
         let remote = Arc::new(Remote::default());
         let pool = Pool::new(limits, Arc::clone(&remote));
-        handle.spawn(pool::keep(handle.clone(), Rc::clone(&pool))).detach();
+        handle.spawn(pool::keep(handle.clone(), Rc::clone(&pool), key)).detach();
         Self(Rc::new(Inner { handle: handle.clone(), pool, control: ClientControl(remote) }))
     }
 

@@ -325,6 +325,13 @@ impl Pool {
     }
 }
 
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Nothing is left, and other threads may still ask.
+        self.publish(&State::default());
+    }
+}
+
 impl State {
     fn use_origin(&mut self, name: &str) -> usize {
         if let Some(&origin) = self.names.get(name) {
@@ -528,8 +535,16 @@ impl Drop for InFlight {
     }
 }
 
-/// Closes connections that are idle for too long or too many, and all idle ones when the client is closed; then ends.
-pub(super) async fn keep(handle: LoopHandle, pool: Rc<Pool>) {
+/// Closes connections that are idle for too long or too many. When the client is closed, closes all idle ones, has the
+/// loop forget the client if it keeps it under `key`, and ends.
+pub(super) async fn keep(handle: LoopHandle, pool: Rc<Pool>, key: Option<u64>) {
+    keep_until_closed(&handle, &pool).await;
+    if let Some(key) = key {
+        handle.remove_local(key);
+    }
+}
+
+async fn keep_until_closed(handle: &LoopHandle, pool: &Pool) {
     let mut sleep: Option<Sleep> = None;
     std::future::poll_fn(move |context| {
         pool.remote.watch(context);

@@ -1,0 +1,371 @@
+//! What comes of a request: its head, its body, and the body's pieces when it is streamed.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+use aioxide::http::{Bytes, Client, Error, HeaderMap, Request, Response, ResponseBody, Timings, Version};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+
+use super::convert;
+use super::outbox::{Delivery, Outcome, Slot};
+
+/// An answer, before Python sees it.
+pub struct Answer {
+    status: u16,
+    version: Version,
+    reason: Vec<u8>,
+    headers: HeaderMap,
+    url: String,
+    redirects: u32,
+    timings: Timings,
+    body: Vec<Bytes>,
+    stream: Option<Arc<Stream>>,
+}
+
+/// Sends `request` and reads the body, or leaves it to be streamed by a task of the same loop.
+pub async fn fetch(
+    handle: aioxide::LoopHandle,
+    client: Client,
+    request: Request,
+    streams: bool,
+) -> Result<Box<Answer>, Error> {
+    let mut response = client.fetch(request).await?;
+    if streams {
+        let mut answer = Answer::new(&mut response, Vec::new());
+        let stream = Arc::new(Stream::default());
+        handle.spawn(pump(Arc::clone(&stream), response.into_body())).detach();
+        answer.stream = Some(stream);
+        return Ok(answer);
+    }
+    let body = response.chunks().await?;
+    Ok(Answer::new(&mut response, body))
+}
+
+impl Answer {
+    fn new(response: &mut Response, body: Vec<Bytes>) -> Box<Self> {
+        Box::new(Self {
+            status: response.status.as_u16(),
+            version: response.version,
+            reason: response.reason().to_vec(),
+            headers: std::mem::take(&mut response.headers),
+            url: response.url.to_string(),
+            redirects: response.redirects,
+            timings: *response.timings(),
+            body,
+            stream: None,
+        })
+    }
+}
+
+/// A body on its way: between the task that reads it and whoever asks for its pieces.
+#[derive(Default)]
+pub struct Stream(Mutex<Flow>);
+
+#[derive(Default)]
+struct Flow {
+    /// Who waits for the next piece.
+    wanted: Option<Delivery>,
+    /// A piece whose receiver was gone when it came.
+    kept: Option<Bytes>,
+    /// How the body ended.
+    end: Option<Result<(), Error>>,
+    closed: bool,
+    waker: Option<Waker>,
+    timings: Option<Timings>,
+}
+
+impl Stream {
+    fn lock(&self) -> MutexGuard<'_, Flow> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for the next piece, to be delivered to `delivery`.
+    fn want(&self, delivery: Delivery) -> Result<(), Delivery> {
+        let mut flow = self.lock();
+        if flow.wanted.is_some() {
+            return Err(delivery);
+        }
+        flow.wanted = Some(delivery);
+        wake(flow);
+        Ok(())
+    }
+
+    /// What is known without waiting: a piece that was kept, or the end.
+    fn at_once(&self) -> Option<Result<Bytes, Error>> {
+        let mut flow = self.lock();
+        if let Some(piece) = flow.kept.take() {
+            return Some(Ok(piece));
+        }
+        flow.end.clone().map(|end| end.map(|()| Bytes::new()))
+    }
+
+    /// Takes back a piece that could not be delivered.
+    pub fn keep(&self, piece: Bytes) {
+        self.lock().kept = Some(piece);
+    }
+
+    fn close(&self) {
+        let mut flow = self.lock();
+        flow.closed = true;
+        wake(flow);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+}
+
+/// The waker runs when nothing is locked.
+fn wake(mut flow: MutexGuard<'_, Flow>) {
+    let waker = flow.waker.take();
+    drop(flow);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// Reads the body piece by piece, as they are asked for; dropping it closes the connection.
+async fn pump(stream: Arc<Stream>, mut body: ResponseBody) {
+    loop {
+        let Some(delivery) = next_want(&stream).await else { return };
+        let Some(result) = unless_closed(&stream, body.chunk()).await else { return };
+        stream.lock().timings = Some(*body.timings());
+        let ended = match &result {
+            Ok(Some(_)) => None,
+            Ok(None) => Some(Ok(())),
+            Err(error) => Some(Err(error.clone())),
+        };
+        let has_ended = ended.is_some();
+        stream.lock().end = ended;
+        let piece = result.map(Option::unwrap_or_default);
+        delivery.deliver(Outcome::Piece(piece, Arc::clone(&stream)));
+        if has_ended {
+            return;
+        }
+    }
+}
+
+async fn next_want(stream: &Stream) -> Option<Delivery> {
+    std::future::poll_fn(|context| {
+        let mut flow = stream.lock();
+        if flow.closed {
+            return Poll::Ready(None);
+        }
+        if let Some(wanted) = flow.wanted.take() {
+            return Poll::Ready(Some(wanted));
+        }
+        flow.waker = Some(context.waker().clone());
+        Poll::Pending
+    })
+    .await
+}
+
+async fn unless_closed<F: Future>(stream: &Stream, future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|context| {
+        let mut flow = stream.lock();
+        if flow.closed {
+            return Poll::Ready(None);
+        }
+        flow.waker = Some(context.waker().clone());
+        drop(flow);
+        future.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+/// An answer as the engine gives it.
+#[pyclass(module = "aioxide._native", frozen)]
+pub struct RawResponse {
+    answer: Box<Answer>,
+    /// The loop whose futures `read_chunk` gives.
+    event_loop: Option<Py<PyAny>>,
+    body: Mutex<BodyState>,
+}
+
+/// The body becomes a Python object when it is first asked for.
+enum BodyState {
+    Pieces,
+    Object(Py<PyBytes>),
+}
+
+impl RawResponse {
+    pub fn new(answer: Box<Answer>, event_loop: Option<Py<PyAny>>) -> Self {
+        Self { answer, event_loop, body: Mutex::new(BodyState::Pieces) }
+    }
+
+    fn stream(&self) -> PyResult<&Arc<Stream>> {
+        let not_streamed = || PyRuntimeError::new_err("the body is not streamed: it is in .body");
+        let stream = self.answer.stream.as_ref().ok_or_else(not_streamed)?;
+        if stream.is_closed() {
+            return Err(PyRuntimeError::new_err("the response is closed: its body can no longer be read"));
+        }
+        Ok(stream)
+    }
+}
+
+fn busy() -> PyErr {
+    PyRuntimeError::new_err("another read of this body is still waiting")
+}
+
+/// The pieces as one `bytes`, copied once.
+pub fn join<'py>(py: Python<'py>, pieces: &[Bytes]) -> PyResult<Bound<'py, PyBytes>> {
+    match pieces {
+        [piece] => Ok(PyBytes::new(py, piece)),
+        pieces => {
+            let length = pieces.iter().map(Bytes::len).sum();
+            PyBytes::new_with(py, length, |mut room| {
+                for piece in pieces {
+                    let (filled, rest) = room.split_at_mut(piece.len());
+                    filled.copy_from_slice(piece);
+                    room = rest;
+                }
+                Ok(())
+            })
+        }
+    }
+}
+
+#[pymethods]
+impl RawResponse {
+    #[getter]
+    fn status(&self) -> u16 {
+        self.answer.status
+    }
+
+    #[getter]
+    fn reason(&self) -> String {
+        String::from_utf8_lossy(&self.answer.reason).into_owned()
+    }
+
+    #[getter]
+    fn http_version<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
+        if self.answer.version == Version::HTTP_10 { intern!(py, "HTTP/1.0") } else { intern!(py, "HTTP/1.1") }
+    }
+
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let headers = &self.answer.headers;
+        let pairs = headers
+            .iter()
+            .map(|(name, value)| (PyBytes::new(py, name.as_str().as_bytes()), PyBytes::new(py, value.as_bytes())));
+        let list = PyList::empty(py);
+        for pair in pairs {
+            list.append(pair)?;
+        }
+        Ok(list)
+    }
+
+    #[getter]
+    fn url(&self) -> &str {
+        &self.answer.url
+    }
+
+    #[getter]
+    fn redirects(&self) -> u32 {
+        self.answer.redirects
+    }
+
+    #[getter]
+    fn body(&self, py: Python<'_>) -> PyResult<Option<Py<PyBytes>>> {
+        if self.answer.stream.is_some() {
+            return Ok(None);
+        }
+        if let BodyState::Object(body) = &*self.body.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(Some(body.clone_ref(py)));
+        }
+        let body = join(py, &self.answer.body)?.unbind();
+        *self.body.lock().unwrap_or_else(PoisonError::into_inner) = BodyState::Object(body.clone_ref(py));
+        Ok(Some(body))
+    }
+
+    #[getter]
+    fn timings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let newest = self.answer.stream.as_ref().and_then(|stream| stream.lock().timings);
+        let Timings { queue, connect, sent, first_byte, total } = newest.unwrap_or(self.answer.timings);
+        let timings = PyDict::new(py);
+        for (name, value) in [
+            (intern!(py, "queue"), queue),
+            (intern!(py, "connect"), connect),
+            (intern!(py, "sent"), sent),
+            (intern!(py, "first_byte"), first_byte),
+            (intern!(py, "total"), total),
+        ] {
+            if let Some(value) = value {
+                timings.set_item(name, value.as_secs_f64())?;
+            }
+        }
+        Ok(timings)
+    }
+
+    /// A future of the next piece of the body; empty at its end.
+    fn read_chunk<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let stream = self.stream()?;
+        let Some(event_loop) = &self.event_loop else {
+            return Err(PyRuntimeError::new_err("this response belongs to no loop: use read_chunk_blocking()"));
+        };
+        let event_loop = event_loop.bind(py);
+        let future = event_loop.call_method0(intern!(py, "create_future"))?;
+        match stream.at_once() {
+            Some(Ok(piece)) => {
+                future.call_method1(intern!(py, "set_result"), (PyBytes::new(py, &piece),))?;
+            }
+            Some(Err(error)) => {
+                future.call_method1(intern!(py, "set_exception"), (convert::exception(py, &error),))?;
+            }
+            None => stream.want(Delivery::to_future(event_loop, &future)).map_err(|_| busy())?,
+        }
+        Ok(future)
+    }
+
+    /// The next piece of the body; empty at its end.
+    fn read_chunk_blocking<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let stream = self.stream()?;
+        if self.event_loop.is_some() {
+            return Err(PyRuntimeError::new_err("this response belongs to a loop: use read_chunk()"));
+        }
+        if let Some(result) = stream.at_once() {
+            return match result {
+                Ok(piece) => Ok(PyBytes::new(py, &piece)),
+                Err(error) => Err(convert::exception(py, &error)),
+            };
+        }
+        let slot = Slot::new();
+        stream.want(Delivery::to_slot(&slot)).map_err(|_| busy())?;
+        let waited = slot.wait(py);
+        if waited.is_err() {
+            // Interrupted: a piece that comes later would be lost, and the stream have a hole.
+            stream.close();
+        }
+        match waited? {
+            Outcome::Piece(Ok(piece), _) => Ok(PyBytes::new(py, &piece)),
+            Outcome::Piece(Err(error), _) => Err(convert::exception(py, &error)),
+            Outcome::Answer(_) | Outcome::Wake => Err(PyRuntimeError::new_err("a piece of the body was expected")),
+        }
+    }
+
+    /// Forgets the rest of the body. An unread one closes its connection.
+    fn close(&self) {
+        if let Some(stream) = &self.answer.stream {
+            stream.close();
+        }
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<RawResponse {} from {}>", self.answer.status, self.answer.url)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)
+    }
+}
+
+impl Drop for RawResponse {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

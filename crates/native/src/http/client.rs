@@ -1,0 +1,282 @@
+//! `HttpClient`: connection pools behind one handle.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aioxide::LoopHandle;
+use aioxide::http::{Client, ClientControl, Limits, Request, Timeouts};
+use aioxide::timeline;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyDict, PyList};
+
+use super::answer::{self, RawResponse};
+use super::convert::{self, Terms};
+use super::many::FetchMany;
+use super::on_loop::{Job, cancel_with, native_handle};
+use super::outbox::{Delivery, Outcome, Slot};
+use super::{background, blocking};
+
+/// Keys for the clients that loops keep.
+static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
+
+/// What all pools of one client share.
+pub struct Pools {
+    key: u64,
+    limits: Limits,
+    closed: AtomicBool,
+    controls: Mutex<Vec<ClientControl>>,
+}
+
+impl Pools {
+    /// The pool that belongs to the loop.
+    pub fn on(&self, handle: &LoopHandle) -> Client {
+        let client = Client::kept(handle, self.key, self.limits, |control| {
+            let mut controls = self.controls.lock().unwrap_or_else(PoisonError::into_inner);
+            controls.retain(|control| !control.is_orphan());
+            controls.push(control);
+        });
+        if self.closed.load(Ordering::SeqCst) {
+            client.close();
+        }
+        client
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        let controls = self.controls.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        controls.iter().for_each(ClientControl::close);
+    }
+
+    fn check_open(&self) -> PyResult<()> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(PyRuntimeError::new_err("the client is closed: no request can be sent with it"));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pools {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Connection pools behind one handle, usable from any thread and any loop. Each loop has its own pool, and each
+/// thread that blocks.
+#[pyclass(module = "aioxide._native", frozen)]
+pub struct HttpClient {
+    pools: Arc<Pools>,
+}
+
+#[pymethods]
+impl HttpClient {
+    #[new]
+    #[pyo3(signature = (*, max_connections=Some(100), max_keepalive_connections=Some(20), keepalive_expiry=Some(5.0)))]
+    fn new(
+        max_connections: Option<usize>,
+        max_keepalive_connections: Option<usize>,
+        keepalive_expiry: Option<f64>,
+    ) -> PyResult<Self> {
+        if max_connections == Some(0) {
+            return Err(pyo3::exceptions::PyValueError::new_err("max_connections=0 would let no request through"));
+        }
+        let limits = Limits {
+            max_connections,
+            max_keepalive: max_keepalive_connections,
+            keepalive_expiry: convert::duration("keepalive_expiry", keepalive_expiry)?,
+        };
+        let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
+        let pools = Pools { key, limits, closed: AtomicBool::new(false), controls: Mutex::default() };
+        Ok(Self { pools: Arc::new(pools) })
+    }
+
+    /// Starts a request, and gives the future of its response. Cancelling the future drops the request.
+    #[pyo3(signature = (r#loop, method, url, headers, body, *, connect_timeout, read_timeout, write_timeout,
+                        pool_timeout, total_timeout, max_redirects=0, stream=false))]
+    #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
+    fn fetch<'py>(
+        &self,
+        r#loop: &Bound<'py, PyAny>,
+        method: &str,
+        url: &str,
+        headers: &Bound<'py, PyList>,
+        body: Option<PyBackedBytes>,
+        connect_timeout: Option<f64>,
+        read_timeout: Option<f64>,
+        write_timeout: Option<f64>,
+        pool_timeout: Option<f64>,
+        total_timeout: Option<f64>,
+        max_redirects: u32,
+        stream: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (py, event_loop) = (r#loop.py(), r#loop);
+        self.pools.check_open()?;
+        let timeouts = timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
+        let request = convert::request(method, url, headers, body, Terms { timeouts, max_redirects })?;
+        let native = native_handle(event_loop)?;
+        let future = event_loop.call_method0(intern!(py, "create_future"))?;
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => {
+                future.call_method1(intern!(py, "set_exception"), (convert::exception(py, &error),))?;
+                return Ok(future);
+            }
+        };
+        let delivery = Delivery::to_future(event_loop, &future);
+        let job = match native {
+            Some(handle) => {
+                let client = self.pools.on(&handle);
+                let fetched = answer::fetch(handle.clone(), client, request, stream);
+                Job::local(handle.spawn(async move { delivery.deliver(Outcome::Answer(fetched.await)) }))
+            }
+            None => Job::Remote(self.spawn_in_background(py, request, stream, delivery)?),
+        };
+        cancel_with(&future, job)?;
+        Ok(future)
+    }
+
+    /// Sends a request and blocks the calling thread until its response is there. Other threads run meanwhile; a
+    /// signal's handler may end it with what it raises.
+    #[pyo3(signature = (method, url, headers, body, *, connect_timeout, read_timeout, write_timeout, pool_timeout,
+                        total_timeout, max_redirects=0, stream=false))]
+    #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
+    fn fetch_blocking(
+        &self,
+        py: Python<'_>,
+        method: &str,
+        url: &str,
+        headers: &Bound<'_, PyList>,
+        body: Option<PyBackedBytes>,
+        connect_timeout: Option<f64>,
+        read_timeout: Option<f64>,
+        write_timeout: Option<f64>,
+        pool_timeout: Option<f64>,
+        total_timeout: Option<f64>,
+        max_redirects: u32,
+        stream: bool,
+    ) -> PyResult<RawResponse> {
+        self.pools.check_open()?;
+        let timeouts = timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
+        let request = convert::request(method, url, headers, body, Terms { timeouts, max_redirects })?;
+        let mut request = request.map_err(|error| convert::exception(py, &error))?;
+        if timeline::is_recording() {
+            request.lane = timeline::current_lane();
+        }
+        let fetched = if stream {
+            let slot = Slot::new();
+            let task = self.spawn_in_background(py, request, true, Delivery::to_slot(&slot))?;
+            let outcome = slot.wait(py);
+            drop(task);
+            match outcome? {
+                Outcome::Answer(fetched) => fetched,
+                Outcome::Piece(..) | Outcome::Wake => return Err(PyRuntimeError::new_err("a response was expected")),
+            }
+        } else {
+            let pools = Arc::clone(&self.pools);
+            blocking::run(py, move |handle| {
+                let client = pools.on(&handle);
+                answer::fetch(handle, client, request, false)
+            })?
+        };
+        fetched.map(|answer| RawResponse::new(answer, None)).map_err(|error| convert::exception(py, &error))
+    }
+
+    /// Starts many requests, at most `limit` at once; an async iterator of `(index, RawResponse | Exception)`.
+    #[pyo3(signature = (r#loop, requests, *, limit, connect_timeout, read_timeout, write_timeout, pool_timeout,
+                        total_timeout, max_redirects=0))]
+    #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
+    fn fetch_many(
+        &self,
+        r#loop: &Bound<'_, PyAny>,
+        requests: &Bound<'_, PyList>,
+        limit: usize,
+        connect_timeout: Option<f64>,
+        read_timeout: Option<f64>,
+        write_timeout: Option<f64>,
+        pool_timeout: Option<f64>,
+        total_timeout: Option<f64>,
+        max_redirects: u32,
+    ) -> PyResult<FetchMany> {
+        self.pools.check_open()?;
+        let timeouts = timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
+        FetchMany::start(&self.pools, r#loop, requests, limit, Terms { timeouts, max_redirects })
+    }
+
+    /// Closes the idle connections of every pool; those in use are closed when their response is read. Idempotent.
+    fn close(&self) {
+        self.pools.close();
+        blocking::settle_here();
+    }
+
+    /// Numbers of connections and requests, over all pools.
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let controls = self.pools.controls.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut sum = aioxide::http::Statistics::default();
+        for statistics in controls.iter().map(ClientControl::statistics) {
+            sum.open += statistics.open;
+            sum.idle += statistics.idle;
+            sum.in_flight += statistics.in_flight;
+            sum.waiting += statistics.waiting;
+        }
+        let numbers = PyDict::new(py);
+        numbers.set_item("connections_open", sum.open)?;
+        numbers.set_item("connections_idle", sum.idle)?;
+        numbers.set_item("requests_in_flight", sum.in_flight)?;
+        numbers.set_item("requests_waiting", sum.waiting)?;
+        Ok(numbers)
+    }
+}
+
+impl HttpClient {
+    fn spawn_in_background(
+        &self,
+        py: Python<'_>,
+        request: Request,
+        streams: bool,
+        delivery: Delivery,
+    ) -> PyResult<background::RemoteTask> {
+        let pools = Arc::clone(&self.pools);
+        let request = SendRequest::new(request);
+        background::spawn(py, move |handle| {
+            let client = pools.on(&handle);
+            let fetched = answer::fetch(handle, client, request.into_inner(), streams);
+            async move { delivery.deliver(Outcome::Answer(fetched.await)) }
+        })
+    }
+}
+
+/// A request on its way to another thread.
+pub struct SendRequest(Request);
+
+// SAFETY: only a streamed body is bound to a thread, and Python's requests have whole bodies (see `convert::request`);
+// everything else in a request is Send.
+unsafe impl Send for SendRequest {}
+
+impl SendRequest {
+    pub fn new(request: Request) -> Self {
+        Self(request)
+    }
+
+    pub fn into_inner(self) -> Request {
+        self.0
+    }
+}
+
+fn timeouts(
+    connect: Option<f64>,
+    read: Option<f64>,
+    write: Option<f64>,
+    pool: Option<f64>,
+    total: Option<f64>,
+) -> PyResult<Timeouts> {
+    Ok(Timeouts {
+        pool: convert::duration("pool_timeout", pool)?,
+        connect: convert::duration("connect_timeout", connect)?,
+        write: convert::duration("write_timeout", write)?,
+        read: convert::duration("read_timeout", read)?,
+        total: convert::duration("total_timeout", total)?,
+    })
+}

@@ -1,0 +1,113 @@
+//! Python's values to the engine's and back: requests, limits on time, exceptions.
+
+use std::time::Duration;
+
+use aioxide::http::{Body, Bytes, Error, ErrorKind, Request, Timeouts};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyList, PyTuple, PyType};
+
+/// A body below this size is copied; a larger one is held as the Python object that it is.
+const COPY_BYTES_MAX: usize = 64 * 1024;
+
+/// What a request may do, besides the request itself.
+#[derive(Clone, Copy)]
+pub struct Terms {
+    pub timeouts: Timeouts,
+    pub max_redirects: u32,
+}
+
+/// Makes a request. The outer error is a mistake in the call, the inner one an error of the request.
+pub fn request(
+    method: &str,
+    url: &str,
+    headers: &Bound<'_, PyList>,
+    body: Option<PyBackedBytes>,
+    terms: Terms,
+) -> PyResult<Result<Request, Error>> {
+    let mut request = match Request::new(method, url) {
+        Ok(request) => request,
+        Err(error) => return Ok(Err(error)),
+    };
+    for item in headers.iter() {
+        let pair = item.cast::<PyTuple>().map_err(|_| not_a_header())?;
+        if pair.len() != 2 {
+            return Err(not_a_header());
+        }
+        let (name, value) = (pair.get_borrowed_item(0)?, pair.get_borrowed_item(1)?);
+        let (Ok(name), Ok(value)) = (name.cast::<PyBytes>(), value.cast::<PyBytes>()) else {
+            return Err(not_a_header());
+        };
+        if let Err(error) = request.header(name.as_bytes(), value.as_bytes()) {
+            return Ok(Err(error));
+        }
+    }
+    if let Some(body) = body {
+        let bytes = if body.len() <= COPY_BYTES_MAX { Bytes::copy_from_slice(&body) } else { Bytes::from_owner(body) };
+        request.body = Body::from(bytes);
+    }
+    request.timeouts = terms.timeouts;
+    request.max_redirects = terms.max_redirects;
+    Ok(Ok(request))
+}
+
+fn not_a_header() -> PyErr {
+    PyTypeError::new_err("headers are a list of pairs of bytes")
+}
+
+/// Seconds as Python gives them; `None` and infinity have no limit.
+pub fn duration(name: &str, seconds: Option<f64>) -> PyResult<Option<Duration>> {
+    match seconds {
+        None => Ok(None),
+        Some(seconds) if seconds == f64::INFINITY => Ok(None),
+        Some(seconds) => Duration::try_from_secs_f64(seconds)
+            .map(Some)
+            .map_err(|error| PyValueError::new_err(format!("{name}={seconds}: {error}"))),
+    }
+}
+
+macro_rules! exception_classes {
+    ($($kind:ident => $class:literal),* $(,)?) => {
+        /// The exception class for a kind of error, each looked up once.
+        fn class(py: Python<'_>, kind: ErrorKind) -> PyResult<&Bound<'_, PyType>> {
+            match kind {
+                $(ErrorKind::$kind => {
+                    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+                    CLASS.import(py, "aioxide.http._exceptions", $class)
+                })*
+                _ => {
+                    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+                    CLASS.import(py, "aioxide.http._exceptions", "TransportError")
+                }
+            }
+        }
+    };
+}
+
+exception_classes! {
+    InvalidUrl => "InvalidURL",
+    UnsupportedProtocol => "UnsupportedProtocol",
+    LocalProtocol => "LocalProtocolError",
+    PoolTimeout => "PoolTimeout",
+    ConnectTimeout => "ConnectTimeout",
+    WriteTimeout => "WriteTimeout",
+    ReadTimeout => "ReadTimeout",
+    Connect => "ConnectError",
+    Write => "WriteError",
+    Read => "ReadError",
+    RemoteProtocol => "RemoteProtocolError",
+    TooManyRedirects => "TooManyRedirects",
+}
+
+/// The exception for an error of a request.
+pub fn exception(py: Python<'_>, error: &Error) -> PyErr {
+    if error.kind() == ErrorKind::ClientClosed {
+        return PyRuntimeError::new_err(error.to_string());
+    }
+    match class(py, error.kind()) {
+        Ok(class) => PyErr::from_type(class.clone(), error.to_string()),
+        Err(import_error) => import_error,
+    }
+}

@@ -1,0 +1,33 @@
+//! The HTTP client and server for Python.
+//!
+//! A request's way depends on who waits for it; the Rust future it becomes is the same on each:
+//!
+//! ```text
+//!            ┌─ an aioxide loop ── `on_loop`: a task of that loop, in its thread
+//!   client ──┼─ another loop ───── `background`: a task of the one background engine; `outbox` hands over
+//!            └─ blocking code ──── `blocking`: a loop of the calling thread, turned by the call itself
+//!                                  (a streamed body outlives the call, so it is left to the background engine)
+//!   convert   Python's arguments to a request, errors to exceptions
+//!   answer    what comes of it, and its body when it is streamed
+//!   many      many requests at once, as an async iterator
+//! ```
+
+mod answer;
+mod background;
+mod blocking;
+mod client;
+mod convert;
+mod many;
+mod on_loop;
+mod outbox;
+mod server;
+
+use pyo3::prelude::*;
+
+/// Adds the classes to the module.
+pub fn add_classes(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<client::HttpClient>()?;
+    module.add_class::<answer::RawResponse>()?;
+    module.add_class::<many::FetchMany>()?;
+    module.add_class::<server::HttpServer>()
+}
