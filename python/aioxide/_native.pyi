@@ -1,7 +1,7 @@
 import asyncio
 import contextvars
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, final
 
 from typing_extensions import Self, TypeVarTuple, Unpack
@@ -135,3 +135,100 @@ def timeline_thread_begin(name: str) -> tuple[int, int | None] | None: ...
 def timeline_thread_end(token: tuple[int, int | None]) -> None: ...
 def timeline_wait_begin(what: str) -> tuple[int, int] | None: ...
 def timeline_wait_end(token: tuple[int, int]) -> None: ...
+
+@final
+class HttpClient:
+    def __new__(
+        cls,
+        *,
+        max_connections: int | None = 100,
+        max_keepalive_connections: int | None = 20,
+        keepalive_expiry: float | None = 5.0,
+    ) -> Self: ...
+    def fetch(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        method: str,
+        url: str,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes | None,
+        *,
+        connect_timeout: float | None,
+        read_timeout: float | None,
+        write_timeout: float | None,
+        pool_timeout: float | None,
+        total_timeout: float | None,
+        max_redirects: int = 0,
+        stream: bool = False,
+    ) -> asyncio.Future[RawResponse]: ...
+    def fetch_blocking(
+        self,
+        method: str,
+        url: str,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes | None,
+        *,
+        connect_timeout: float | None,
+        read_timeout: float | None,
+        write_timeout: float | None,
+        pool_timeout: float | None,
+        total_timeout: float | None,
+        max_redirects: int = 0,
+        stream: bool = False,
+    ) -> RawResponse: ...
+    def fetch_many(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        requests: list[tuple[str, str, list[tuple[bytes, bytes]], bytes | None]],
+        *,
+        limit: int,
+        connect_timeout: float | None,
+        read_timeout: float | None,
+        write_timeout: float | None,
+        pool_timeout: float | None,
+        total_timeout: float | None,
+        max_redirects: int = 0,
+    ) -> FetchMany: ...
+    def close(self) -> None: ...
+    def statistics(self) -> dict[str, int]: ...
+
+@final
+class RawResponse:
+    @property
+    def status(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def http_version(self) -> str: ...
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def redirects(self) -> int: ...
+    @property
+    def body(self) -> bytes | None: ...
+    @property
+    def timings(self) -> dict[str, float]: ...
+    def read_chunk(self) -> asyncio.Future[bytes]: ...
+    def read_chunk_blocking(self) -> bytes: ...
+    def close(self) -> None: ...
+
+@final
+class FetchMany:
+    def __aiter__(self) -> Self: ...
+    def __anext__(self) -> Awaitable[tuple[int, RawResponse | Exception]]: ...
+    def close(self) -> None: ...
+
+@final
+class HttpServer:
+    def __new__(cls, *, host: str = "127.0.0.1", port: int = 0, latency: float = 0.0, body_size: int = 0) -> Self: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    def cpu_time(self) -> tuple[float, float]: ...
+    def requests_served(self) -> int: ...
+    def stop(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_exception: object) -> None: ...

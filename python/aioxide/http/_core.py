@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import AsyncIterator, Awaitable
+from typing import TYPE_CHECKING, Protocol, cast
 
 from ._headers import RawHeaders
 
@@ -39,7 +39,7 @@ class FetchMany(Protocol):
     """A running set of requests."""
 
     def __aiter__(self) -> AsyncIterator[tuple[int, RawResponse | Exception]]: ...
-    def __anext__(self) -> Future[tuple[int, RawResponse | Exception]]: ...
+    def __anext__(self) -> Awaitable[tuple[int, RawResponse | Exception]]: ...
     def close(self) -> None: ...
 
 
@@ -97,12 +97,12 @@ def open_core(limits: Limits) -> Core:
     """New pools with these limits."""
     from aioxide import _native
 
-    core: Core = _native.HttpClient(
+    core = _native.HttpClient(
         max_connections=limits.max_connections,
         max_keepalive_connections=limits.max_keepalive_connections,
         keepalive_expiry=limits.keepalive_expiry,
     )
-    return core
+    return cast("Core", core)
 
 
 def user_agent() -> str:

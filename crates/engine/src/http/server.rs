@@ -144,10 +144,10 @@ impl Server {
             }
             match receiver.recv_timeout(LAST_WORDS_CHECK) {
                 Ok(time) => return time,
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Err(_) if lock(&self.thread).as_ref().is_none_or(JoinHandle::is_finished) => {
                     return lock(&self.shared.final_cpu_time).unwrap_or_default();
                 }
+                Err(_) => {}
             }
         }
     }

@@ -74,7 +74,8 @@ pub struct HttpClient {
 #[pymethods]
 impl HttpClient {
     #[new]
-    #[pyo3(signature = (*, max_connections=Some(100), max_keepalive_connections=Some(20), keepalive_expiry=Some(5.0)))]
+    #[pyo3(signature = (*, max_connections=Some(100), max_keepalive_connections=Some(20), keepalive_expiry=Some(5.0)),
+           text_signature = "(*, max_connections=100, max_keepalive_connections=20, keepalive_expiry=5.0)")]
     fn new(
         max_connections: Option<usize>,
         max_keepalive_connections: Option<usize>,
