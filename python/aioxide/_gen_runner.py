@@ -88,8 +88,8 @@ class Runner:
     ) -> None:
         self.ctx_run = ctx_run
         self.gen = gen
-        #: None once the generator has ended.
-        self.result_future: asyncio.Future[Any] | None = result_future
+        #: Deleted when the generator ends.
+        self.result_future = result_future
         self.loop = result_future.get_loop()
         #: What the generator waits for; None while it runs, and where `_error` is to be raised into it.
         self.future: AnyFuture[Any] | Moment | None = None
@@ -220,9 +220,8 @@ class Runner:
     def _finish(self) -> asyncio.Future[Any]:
         """Note the end, and let go of the future: the frames in the traceback of its exception refer to this object."""
         self.finished = True
-        future, self.result_future = self.result_future, None
-        if future is None:
-            raise RuntimeError("the generator has ended already")
+        future = self.result_future
+        del self.result_future
         if isinstance(future, CoroutineFuture):
             future.runner = None
         return future

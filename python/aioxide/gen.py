@@ -436,21 +436,22 @@ class WaitIterator:
             raise RuntimeError("every result of this WaitIterator has been given")
         if self._next is not None:
             self._next.cancel()
+            self._next = None
         following = new_future()
-        self._next = following
         if self._finished:
-            self._give(self._finished.popleft())
+            self._give(self._finished.popleft(), following)
+        else:
+            self._next = following
         return following
 
     def _on_done(self, future: AnyFuture[Any]) -> None:
-        self._finished.append(future)
-        if self._next is not None and not self._next.done():
-            self._give(self._finished.popleft())
-
-    def _give(self, future: AnyFuture[Any]) -> None:
         following, self._next = self._next, None
-        if following is None:
-            raise RuntimeError("no result of this WaitIterator was asked for")
+        if following is None or following.done():
+            self._finished.append(future)
+        else:
+            self._give(future, following)
+
+    def _give(self, future: AnyFuture[Any], following: asyncio.Future[Any]) -> None:
         indices = self._indices[future]
         self.current_future = future
         self.current_index = indices.popleft()

@@ -99,7 +99,7 @@ def test_made_before_the_loop_it_takes_the_one_that_awaits_it(no_loop_set, runne
     async def main():
         asyncio.get_running_loop().call_soon(future.set_result, "done")
         result = await future
-        assert future.get_loop() is asyncio.get_running_loop()
+        assert future.get_loop() is future._loop is asyncio.get_running_loop()
         return result
 
     assert runner.run(main()) == "done"
@@ -304,6 +304,17 @@ def test_set_unless_cancelled(no_loop_set, caplog):
         future_set_exception_unless_cancelled(future, ValueError("to the log"))
         assert "to the log" in caplog.text
         caplog.clear()
+
+
+def test_set_unless_cancelled_at_that_moment_by_another_thread():
+    class Racing(concurrent.futures.Future):
+        def set_result(self, result):
+            self.cancel()
+            super().set_result(result)
+
+    future = Racing()
+    future_set_result_unless_cancelled(future, 1)
+    assert future.cancelled()
 
 
 def test_set_exc_info(no_loop_set):

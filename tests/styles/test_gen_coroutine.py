@@ -174,6 +174,26 @@ def test_everything_that_may_be_yielded(runner):
     assert run(runner, main) == "all"
 
 
+def test_future_of_another_make(runner):
+    """What asyncio takes for a future without being derived from its class, as uvloop's once were."""
+
+    @gen.coroutine
+    def main():
+        loop = asyncio.get_running_loop()
+        future = asyncio.futures._PyFuture(loop=loop)
+        loop.call_soon(future.set_result, "other make")
+        result = yield future
+        future = asyncio.futures._PyFuture(loop=loop)
+        waiting = gen.multi([future])
+        yield
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            yield waiting
+        return result, future.cancelled()
+
+    assert run(runner, main) == ("other make", True)
+
+
 @pytest.mark.parametrize("bad", [1, "text", (), object(), [1], {"a": 1}, [[None, 2]], print, StopIteration], ids=repr)
 def test_bad_yield_is_raised_into_the_coroutine(runner, bad):
     @gen.coroutine

@@ -420,6 +420,21 @@ def test_timer_is_gone_when_it_is_in_time(runner):
     assert cancelled == [True, True]
 
 
+def test_timeout_of_what_somebody_has_completed(runner):
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: contexts.append(context))
+        inner = Future()
+        limited = gen.with_timeout(SHORT, inner)
+        limited.set_result("somebody's own")
+        await asyncio.sleep(0.01)
+        inner.set_result("late")
+        return await limited
+
+    contexts = []
+    assert runner.run(main()) == "somebody's own"
+    assert contexts == []
+
+
 # sleep
 
 
