@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from aioxide._native import HttpServer
 
 from aioxide import http
+from aioxide._native import HttpServer
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from aioxide._native import HttpServer
 
 from aioxide import http
+from aioxide._native import HttpServer
 
 
 def echoed(response: http.Response) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from aioxide._native import HttpServer
 
 from aioxide import http
+from aioxide._native import HttpServer
 
 from .conftest import ScriptedServer
 

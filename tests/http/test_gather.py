@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 import pytest
-from aioxide._native import HttpServer
 
 from aioxide import http
+from aioxide._native import HttpServer
 
 
 def test_all_in_order(runner: asyncio.Runner) -> None:

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from aioxide._native import HttpServer
 
 from aioxide import http, httpclient
+from aioxide._native import HttpServer
 from aioxide.httpclient import AsyncHTTPClient, HTTPClient, HTTPClientError, HTTPRequest, HTTPResponse
 
 from .conftest import ScriptedServer

@@ -154,17 +154,21 @@ def test_request_bodies() -> None:
     with pytest.raises(TypeError):
         request(content=1)
     with pytest.raises(TypeError):
-        request(data="text")
+        request(data=1)
+    with pytest.warns(DeprecationWarning, match="content="):
+        assert request(data=b"raw")[0] == b"raw"
     with pytest.raises(ValueError, match="JSON"):
         request(json=float("nan"))
 
 
 def test_request_body_from_an_iterable() -> None:
     request = http.Request("POST", "http://h/", content=iter([b"a", b"b"]))
+    assert request.headers["transfer-encoding"] == "chunked"
     with pytest.raises(http.RequestNotRead):
         request.content
     assert request.read() == b"ab"
     assert request.headers["content-length"] == "2"
+    assert "transfer-encoding" not in request.headers
     assert http.Request("POST", "http://h/", content=io.BytesIO(b"x\ny")).read() == b"x\ny"
 
     def fails() -> Any:
