@@ -41,10 +41,26 @@ class Response:
     ({'ok': True}, 'OK', True)
     """
 
+    status_code: int
+    headers: Headers
+    default_encoding: Encoding
     history: list[Response]
     """The redirects that led here, oldest first."""
-    next_request: Request | None
+    next_request: Request | None = None
     """The request that would follow this redirect, when redirects are not followed."""
+    is_closed: bool = False
+    """Whether the connection was released: the body was read to its end, or the response closed."""
+    is_stream_consumed: bool = False
+    """Whether somebody has begun to read the body."""
+
+    # What most responses never set stays on the class: there is one of these per request.
+    _raw: RawResponse | None = None
+    _content: bytes | None = None
+    _received = 0
+    _elapsed: float | None = None
+    _started: float | None = None
+    _encoding: str | None = None
+    _extensions: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -88,19 +104,7 @@ class Response:
         self.status_code = status_code
         self.headers = headers
         self.default_encoding = default_encoding
-        self.is_closed = False
-        self.is_stream_consumed = False
-        self.next_request = None
         self._request = request
-        self._raw: RawResponse | None = None
-        self._content: bytes | None = None
-        self._received = 0
-        self._elapsed: float | None = None
-        self._started: float | None = None
-        self._encoding: str | None = None
-        self._extensions = None
-
-    _extensions: dict[str, Any] | None
 
     @classmethod
     def _from_core(
