@@ -40,7 +40,7 @@ def test_requests_run_at_once(runner: asyncio.Runner) -> None:
             responses = await asyncio.gather(*(client.get(f"/{n}") for n in range(50)))
             assert time.perf_counter() - started < 1.5
             assert [response.text for response in responses] == [f"/{n}" for n in range(50)]
-            assert client.statistics()["in_flight"] == 0
+            assert client.statistics()["requests_in_flight"] == 0
 
     with HttpServer(latency=0.1) as own:
         runner.run(main(own.url))
@@ -88,7 +88,7 @@ def test_redirects_hooks_and_authentication(runner: asyncio.Runner, url: str) ->
             assert len(seen) == 6
             with pytest.raises(http.TooManyRedirects):
                 await client.get("/redirect/40")
-            assert client.statistics()["in_flight"] == 0
+            assert client.statistics()["requests_in_flight"] == 0
 
     runner.run(main())
 
@@ -111,7 +111,11 @@ def test_a_cancelled_request_leaves_no_connection(
                 await asyncio.wait_for(client.get("/delay/5000"), 0.05)
             await asyncio.sleep(0.05)
             statistics = client.statistics()
-            assert (statistics["open"], statistics["in_flight"], statistics["waiting"]) == (0, 0, 0)
+            assert (
+                statistics["connections_open"],
+                statistics["requests_in_flight"],
+                statistics["requests_waiting"],
+            ) == (0, 0, 0)
             assert (await client.get("/after")).text == "/after"
 
     runner.run(main())
@@ -124,11 +128,11 @@ def test_cancelling_while_waiting_for_a_connection(runner: asyncio.Runner, url: 
             await asyncio.sleep(0.02)
             waiting = [asyncio.ensure_future(client.get(f"/{n}")) for n in range(3)]
             await asyncio.sleep(0.02)
-            assert client.statistics()["waiting"] == 3
+            assert client.statistics()["requests_waiting"] == 3
             waiting[0].cancel()
             assert (await slow).status_code == 200
             assert [response.text for response in await asyncio.gather(*waiting[1:])] == ["/1", "/2"]
-            assert client.statistics()["open"] == 1
+            assert client.statistics()["connections_open"] == 1
 
     runner.run(main())
 
@@ -191,7 +195,7 @@ def test_streams_left_midway(runner: asyncio.Runner, url: str) -> None:
             response = await client.send(client.build_request("GET", "/stream/1000/1000/1"), stream=True)
             del response
             await asyncio.sleep(0.05)
-            assert (client.statistics()["open"], client.statistics()["in_flight"]) == (0, 0)
+            assert (client.statistics()["connections_open"], client.statistics()["requests_in_flight"]) == (0, 0)
 
     runner.run(main())
 

@@ -150,7 +150,7 @@ def test_hooks_see_each_request_and_response(url: str) -> None:
         client.event_hooks = {"response": [http.Response.raise_for_status]}
         with pytest.raises(http.HTTPStatusError), client.stream("GET", f"{url}/status/500"):
             raise AssertionError("the hook raises first")
-        assert client.statistics()["in_flight"] == 0
+        assert client.statistics()["requests_in_flight"] == 0
         with pytest.raises(ValueError, match="hooks"):
             client.event_hooks = {"other": []}
 
@@ -193,7 +193,11 @@ def test_connections_are_kept_and_used_again() -> None:
             client.get("/")
         assert own.requests_served() == 20
         statistics = client.statistics()
-        assert (statistics["open"], statistics["idle"], statistics["in_flight"]) == (1, 1, 0)
+        assert (statistics["connections_open"], statistics["connections_idle"], statistics["requests_in_flight"]) == (
+            1,
+            1,
+            0,
+        )
 
 
 def test_many_threads_share_one_client() -> None:
@@ -205,7 +209,7 @@ def test_many_threads_share_one_client() -> None:
         # One after the other they would take 5 s.
         assert taken < 2.5
         assert own.requests_served() == 100
-        assert client.statistics()["in_flight"] == 0
+        assert client.statistics()["requests_in_flight"] == 0
 
 
 def test_other_threads_run_while_one_waits(url: str) -> None:

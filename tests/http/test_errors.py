@@ -25,7 +25,7 @@ def fails(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
                 try:
                     await client.get(url, **kwargs)
                 finally:
-                    assert client.statistics()["in_flight"] == 0
+                    assert client.statistics()["requests_in_flight"] == 0
 
         def run(url: str, limits: http.Limits, **kwargs: Any) -> None:
             with asyncio.Runner(loop_factory=factory) as runner:
@@ -38,7 +38,7 @@ def fails(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
             try:
                 client.get(url, **kwargs)
             finally:
-                assert client.statistics()["in_flight"] == 0
+                assert client.statistics()["requests_in_flight"] == 0
 
     def gather(url: str, limits: http.Limits, **kwargs: Any) -> None:
         async def send() -> None:

@@ -76,9 +76,9 @@ def test_no_more_than_the_limit_at_once(runner: asyncio.Runner, url: str) -> Non
         async with http.AsyncClient(base_url=url) as client:
             most = 0
             async for _ in client.gather_get([f"/delay/{n % 7}" for n in range(60)], limit=4):
-                most = max(most, client.statistics()["in_flight"])
+                most = max(most, client.statistics()["requests_in_flight"])
             assert 1 <= most <= 4
-            assert client.statistics()["in_flight"] == 0
+            assert client.statistics()["requests_in_flight"] == 0
 
     runner.run(main())
 
@@ -106,7 +106,7 @@ def test_ending_early_drops_the_rest(runner: asyncio.Runner, url: str) -> None:
                     assert done.index == 0
                     break
             await asyncio.sleep(0.05)
-            assert client.statistics()["in_flight"] == 0
+            assert client.statistics()["requests_in_flight"] == 0
 
             requests = client.gather_get(urls)
             async for _ in requests:
@@ -114,26 +114,26 @@ def test_ending_early_drops_the_rest(runner: asyncio.Runner, url: str) -> None:
             await requests.aclose()
             await requests.aclose()
             await asyncio.sleep(0.05)
-            assert client.statistics()["in_flight"] == 0
+            assert client.statistics()["requests_in_flight"] == 0
 
             async def wait_for_all() -> None:
                 await client.gather_get(urls)
 
             task = asyncio.ensure_future(wait_for_all())
             await asyncio.sleep(0.1)
-            assert client.statistics()["in_flight"] == 5
+            assert client.statistics()["requests_in_flight"] == 5
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             await asyncio.sleep(0.05)
-            assert client.statistics()["in_flight"] == 0
+            assert client.statistics()["requests_in_flight"] == 0
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
                     async for _ in client.gather_get(urls):
                         pass
             await asyncio.sleep(0.05)
             # The one that was answered is kept open.
-            assert (client.statistics()["in_flight"], client.statistics()["open"]) == (0, 1)
+            assert (client.statistics()["requests_in_flight"], client.statistics()["connections_open"]) == (0, 1)
 
     runner.run(main())
 

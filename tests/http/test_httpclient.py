@@ -288,7 +288,7 @@ def test_callbacks_are_called_whatever_happens(runner: asyncio.Runner, url: str,
         gc.collect()
         assert len(reported) == 1
         await asyncio.sleep(0.05)
-        assert client.statistics()["in_flight"] == 0
+        assert client.statistics()["requests_in_flight"] == 0
 
     runner.run(main())
 
@@ -389,7 +389,7 @@ def test_max_clients(runner: asyncio.Runner) -> None:
         started = time.perf_counter()
         futures = [client.fetch(f"{url}/{n}") for n in range(6)]
         await asyncio.sleep(0.05)
-        assert client.statistics()["in_flight"] - client.statistics()["waiting"] <= 2
+        assert client.statistics()["requests_in_flight"] - client.statistics()["requests_waiting"] <= 2
         assert [response.body for response in await asyncio.gather(*futures)] == [b"/%d" % n for n in range(6)]
         assert time.perf_counter() - started > 0.28
         busy = [client.fetch(url) for _ in range(2)]

@@ -131,4 +131,4 @@ def test_too_many(url: str) -> None:
         with pytest.raises(http.TooManyRedirects, match="more than 3") as caught:
             client.get("/redirect/4")
         assert caught.value.request.url.path.startswith("/redirect/")
-        assert client.statistics()["in_flight"] == 0
+        assert client.statistics()["requests_in_flight"] == 0

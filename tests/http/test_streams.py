@@ -34,7 +34,7 @@ def test_each_way_to_read(url: str) -> None:
             assert len(response.text) == 15
         with client.stream("HEAD", "/bytes/10") as response:
             assert response.read() == b""
-        assert client.statistics()["open"] == 1
+        assert client.statistics()["connections_open"] == 1
 
 
 def test_left_midway(url: str, eventually: Callable[[Callable[[], bool]], None]) -> None:
@@ -50,8 +50,8 @@ def test_left_midway(url: str, eventually: Callable[[Callable[[], bool]], None])
             raise ZeroDivisionError
         response = client.send(client.build_request("GET", "/stream/1000/1000/1"), stream=True)
         del response
-        eventually(lambda: client.statistics()["open"] == 0)
-        assert client.statistics()["in_flight"] == 0
+        eventually(lambda: client.statistics()["connections_open"] == 0)
+        assert client.statistics()["requests_in_flight"] == 0
 
 
 def test_a_stream_outlives_its_client_s_close(url: str) -> None:
