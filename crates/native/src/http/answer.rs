@@ -69,8 +69,8 @@ pub struct Stream(Mutex<Flow>);
 struct Flow {
     /// Who waits for the next piece.
     wanted: Option<Delivery>,
-    /// A piece whose receiver was gone when it came.
-    kept: Option<Bytes>,
+    /// The piece that came last, until somebody takes it: whoever waited for it may have given up.
+    piece: Option<Bytes>,
     /// How the body ended.
     end: Option<Result<(), Error>>,
     closed: bool,
@@ -83,29 +83,28 @@ impl Stream {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for the next piece, to be delivered to `delivery`.
-    fn want(&self, delivery: Delivery) -> Result<(), Delivery> {
-        let mut flow = self.lock();
-        if flow.wanted.is_some() {
-            return Err(delivery);
+    /// Has `delivery` told when there is a piece, or the end.
+    fn want(&self, py: Python<'_>, delivery: Delivery) -> PyResult<()> {
+        let before = self.lock().wanted.take();
+        if let Some(before) = before {
+            if !before.is_given_up(py) {
+                self.lock().wanted = Some(before);
+                return Err(PyRuntimeError::new_err("another read of this body is still waiting"));
+            }
         }
+        let mut flow = self.lock();
         flow.wanted = Some(delivery);
         wake(flow);
         Ok(())
     }
 
-    /// What is known without waiting: a piece that was kept, or the end.
-    fn at_once(&self) -> Option<Result<Bytes, Error>> {
+    /// What is known without waiting: a piece, or the end (an empty one).
+    pub fn take(&self) -> Option<Result<Bytes, Error>> {
         let mut flow = self.lock();
-        if let Some(piece) = flow.kept.take() {
+        if let Some(piece) = flow.piece.take() {
             return Some(Ok(piece));
         }
         flow.end.clone().map(|end| end.map(|()| Bytes::new()))
-    }
-
-    /// Takes back a piece that could not be delivered.
-    pub fn keep(&self, piece: Bytes) {
-        self.lock().kept = Some(piece);
     }
 
     fn close(&self) {
@@ -130,33 +129,33 @@ fn wake(mut flow: MutexGuard<'_, Flow>) {
 
 /// Reads the body piece by piece, as they are asked for; dropping it closes the connection.
 async fn pump(stream: Arc<Stream>, mut body: ResponseBody) {
-    loop {
-        let Some(delivery) = next_want(&stream).await else { return };
+    while is_wanted(&stream).await {
         let Some(result) = unless_closed(&stream, body.chunk()).await else { return };
-        stream.lock().timings = Some(*body.timings());
-        let ended = match &result {
-            Ok(Some(_)) => None,
-            Ok(None) => Some(Ok(())),
-            Err(error) => Some(Err(error.clone())),
-        };
-        let has_ended = ended.is_some();
-        stream.lock().end = ended;
-        let piece = result.map(Option::unwrap_or_default);
-        delivery.deliver(Outcome::Piece(piece, Arc::clone(&stream)));
+        let mut flow = stream.lock();
+        flow.timings = Some(*body.timings());
+        match result {
+            Ok(Some(piece)) => flow.piece = Some(piece),
+            Ok(None) => flow.end = Some(Ok(())),
+            Err(error) => flow.end = Some(Err(error)),
+        }
+        let has_ended = flow.end.is_some();
+        let wanted = flow.wanted.take();
+        drop(flow);
+        if let Some(wanted) = wanted {
+            wanted.deliver(Outcome::Piece(Arc::clone(&stream)));
+        }
         if has_ended {
             return;
         }
     }
 }
 
-async fn next_want(stream: &Stream) -> Option<Delivery> {
+/// Waits until somebody wants a piece and none is there; false when the stream is closed.
+async fn is_wanted(stream: &Stream) -> bool {
     std::future::poll_fn(|context| {
         let mut flow = stream.lock();
-        if flow.closed {
-            return Poll::Ready(None);
-        }
-        if let Some(wanted) = flow.wanted.take() {
-            return Poll::Ready(Some(wanted));
+        if flow.closed || (flow.wanted.is_some() && flow.piece.is_none()) {
+            return Poll::Ready(!flow.closed);
         }
         flow.waker = Some(context.waker().clone());
         Poll::Pending
@@ -206,10 +205,6 @@ impl RawResponse {
         }
         Ok(stream)
     }
-}
-
-fn busy() -> PyErr {
-    PyRuntimeError::new_err("another read of this body is still waiting")
 }
 
 /// The pieces as one `bytes`, copied once.
@@ -310,14 +305,14 @@ impl RawResponse {
         };
         let event_loop = event_loop.bind(py);
         let future = event_loop.call_method0(intern!(py, "create_future"))?;
-        match stream.at_once() {
+        match stream.take() {
             Some(Ok(piece)) => {
                 future.call_method1(intern!(py, "set_result"), (PyBytes::new(py, &piece),))?;
             }
             Some(Err(error)) => {
                 future.call_method1(intern!(py, "set_exception"), (convert::exception(py, &error),))?;
             }
-            None => stream.want(Delivery::to_future(event_loop, &future)).map_err(|_| busy())?,
+            None => stream.want(py, Delivery::to_future(event_loop, &future))?,
         }
         Ok(future)
     }
@@ -328,23 +323,16 @@ impl RawResponse {
         if self.event_loop.is_some() {
             return Err(PyRuntimeError::new_err("this response belongs to a loop: use read_chunk()"));
         }
-        if let Some(result) = stream.at_once() {
-            return match result {
-                Ok(piece) => Ok(PyBytes::new(py, &piece)),
-                Err(error) => Err(convert::exception(py, &error)),
-            };
-        }
-        let slot = Slot::new();
-        stream.want(Delivery::to_slot(&slot)).map_err(|_| busy())?;
-        let waited = slot.wait(py);
-        if waited.is_err() {
-            // Interrupted: a piece that comes later would be lost, and the stream have a hole.
-            stream.close();
-        }
-        match waited? {
-            Outcome::Piece(Ok(piece), _) => Ok(PyBytes::new(py, &piece)),
-            Outcome::Piece(Err(error), _) => Err(convert::exception(py, &error)),
-            Outcome::Answer(_) | Outcome::Wake => Err(PyRuntimeError::new_err("a piece of the body was expected")),
+        loop {
+            match stream.take() {
+                Some(Ok(piece)) => return Ok(PyBytes::new(py, &piece)),
+                Some(Err(error)) => return Err(convert::exception(py, &error)),
+                None => {
+                    let slot = Slot::new();
+                    stream.want(py, Delivery::to_slot(&slot))?;
+                    slot.wait(py)?;
+                }
+            }
         }
     }
 

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use aioxide::http::{Bytes, Error};
+use aioxide::http::Error;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -25,8 +26,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub enum Outcome {
     /// A response, or why there is none.
     Answer(Result<Box<Answer>, Error>),
-    /// A piece of a body, and the stream that takes it back if nobody is there to get it.
-    Piece(Result<Bytes, Error>, Arc<Stream>),
+    /// The stream has a piece of its body, or its end.
+    Piece(Arc<Stream>),
     /// Look again.
     Wake,
 }
@@ -60,6 +61,14 @@ impl Delivery {
         Self::Slot(Arc::clone(slot))
     }
 
+    /// Whether nobody waits any more.
+    pub fn is_given_up(&self, py: Python<'_>) -> bool {
+        match self {
+            Self::Local(Receiver { future, .. }) | Self::Posted(_, future) => is_done(future.bind(py)),
+            Self::Slot(slot) => Arc::strong_count(slot) == 1,
+        }
+    }
+
     /// Delivers from the thread that the request ran in.
     pub fn deliver(self, outcome: Outcome) {
         match self {
@@ -77,24 +86,23 @@ impl Delivery {
 /// Completes a future, unless it is done; what cannot be raised anywhere goes to the loop's exception handler.
 fn complete(event_loop: &Bound<'_, PyAny>, future: &Bound<'_, PyAny>, outcome: Outcome) {
     let py = event_loop.py();
-    let kept = match &outcome {
-        Outcome::Piece(Ok(piece), stream) if !piece.is_empty() => Some((piece.clone(), Arc::clone(stream))),
-        _ => None,
-    };
+    if matches!(outcome, Outcome::Piece(_)) && is_done(future) {
+        // Cancelled meanwhile. The stream keeps the piece for the next who asks.
+        return;
+    }
     let completed = value(py, outcome, event_loop).and_then(|value| match value {
         Ok(value) => future.call_method1(intern!(py, "set_result"), (value,)),
         Err(error) => future.call_method1(intern!(py, "set_exception"), (error,)),
     });
-    let Err(error) = completed else { return };
-    let is_done = future.call_method0(intern!(py, "done")).and_then(|done| done.is_truthy()).unwrap_or(false);
-    if is_done {
-        // Cancelled meanwhile. What it waited for is there for the next who asks.
-        if let Some((piece, stream)) = kept {
-            stream.keep(piece);
+    if let Err(error) = completed {
+        if !is_done(future) {
+            report(event_loop, "an HTTP response could not be delivered", error);
         }
-        return;
     }
-    report(event_loop, "an HTTP response could not be delivered", error);
+}
+
+fn is_done(future: &Bound<'_, PyAny>) -> bool {
+    future.call_method0(intern!(future.py(), "done")).and_then(|done| done.is_truthy()).unwrap_or(false)
 }
 
 type Value<'py> = Result<Bound<'py, PyAny>, PyErr>;
@@ -106,8 +114,12 @@ fn value<'py>(py: Python<'py>, outcome: Outcome, event_loop: &Bound<'py, PyAny>)
             let response = RawResponse::new(answer, Some(event_loop.clone().unbind()));
             Ok(Bound::new(py, response)?.into_any())
         }
-        Outcome::Piece(Ok(piece), _) => Ok(PyBytes::new(py, &piece).into_any()),
-        Outcome::Answer(Err(error)) | Outcome::Piece(Err(error), _) => Err(convert::exception(py, &error)),
+        Outcome::Answer(Err(error)) => Err(convert::exception(py, &error)),
+        Outcome::Piece(stream) => match stream.take() {
+            Some(Ok(piece)) => Ok(PyBytes::new(py, &piece).into_any()),
+            Some(Err(error)) => Err(convert::exception(py, &error)),
+            None => Err(PyRuntimeError::new_err("another read took this piece of the body")),
+        },
         Outcome::Wake => Ok(py.None().into_bound(py)),
     })
 }
