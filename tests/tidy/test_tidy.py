@@ -215,9 +215,11 @@ def test_raw_python_calls_stay_in_few_modules() -> None:
 
 
 def test_system_calls_stay_in_the_driver() -> None:
+    """Reading the clock, or the number of the own thread, is no input or output, and may be done anywhere."""
+    call = re.compile(r"\b(rustix|libc)\s*::(?!time::|thread::gettid)")
     naming = [
         name_of(path)
         for path in ENGINE.rglob("*.rs")
-        if layer_of(path) != "driver" and re.search(r"\b(rustix|libc)\s*::", rust_code_only(path.read_text()))
+        if layer_of(path) != "driver" and call.search(rust_code_only(path.read_text()))
     ]
     assert not naming
