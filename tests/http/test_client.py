@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -141,7 +142,7 @@ def test_an_authentication_of_several_requests(url: str) -> None:
             assert "x-answer" in echoed(response)["headers"]
 
 
-def test_hooks_see_each_request_and_response(url: str) -> None:
+def test_hooks_see_each_request_and_response(url: str, eventually: Callable[[Callable[[], bool]], None]) -> None:
     seen: list[Any] = []
     hooks: dict[str, list[Any]] = {"request": [seen.append], "response": [seen.append, lambda r: seen.append(r.read())]}
     with http.Client(event_hooks=hooks, follow_redirects=True) as client:
@@ -151,7 +152,7 @@ def test_hooks_see_each_request_and_response(url: str) -> None:
         client.event_hooks = {"response": [http.Response.raise_for_status]}
         with pytest.raises(http.HTTPStatusError), client.stream("GET", f"{url}/status/500"):
             raise AssertionError("the hook raises first")
-        assert client.statistics()["requests_in_flight"] == 0
+        eventually(lambda: client.statistics()["requests_in_flight"] == 0)
         with pytest.raises(ValueError, match="hooks"):
             client.event_hooks = {"other": []}
 

@@ -34,7 +34,8 @@ def test_each_way_to_read(url: str) -> None:
             assert len(response.text) == 15
         with client.stream("HEAD", "/bytes/10") as response:
             assert response.read() == b""
-        assert client.statistics()["connections_open"] == 1
+        # The thread that reads streams may give a connection back a moment after the next request asked for one.
+        assert 1 <= client.statistics()["connections_open"] <= 2
 
 
 def test_left_midway(url: str, eventually: Callable[[Callable[[], bool]], None]) -> None:
