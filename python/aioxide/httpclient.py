@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from weakref import WeakKeyDictionary
 
 from aioxide._tornado.errors import (
@@ -30,8 +30,11 @@ from aioxide._tornado.rules import Fetch, decode, resolve, translated
 from aioxide.http import _exceptions as http
 from aioxide.http._client import timeouts, wire_url, with_request
 from aioxide.http._config import Limits
-from aioxide.http._core import Core, RawResponse, open_core
+from aioxide.http._core import open_core
 from aioxide.http._request import Request
+
+if TYPE_CHECKING:
+    from aioxide._native import HttpClient, RawResponse
 
 __all__ = [
     "AsyncHTTPClient",
@@ -59,7 +62,7 @@ _NOT_YET = {
 }
 
 
-def _open(max_clients: int, settings: dict[str, Any]) -> Core:
+def _open(max_clients: int, settings: dict[str, Any]) -> HttpClient:
     for name, value in settings.items():
         if name not in _NOT_YET:
             raise TypeError(f"the client has no setting {name!r}")
@@ -203,7 +206,7 @@ class AsyncHTTPClient:
     _instances: ClassVar[_Instances] = WeakKeyDictionary()
 
     _closed: bool
-    _core: Core
+    _core: HttpClient
     defaults: dict[str, Any]
 
     def __new__(cls, force_instance: bool = False, **kwargs: Any) -> AsyncHTTPClient:  # noqa: PYI034 - as configured

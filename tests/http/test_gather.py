@@ -92,6 +92,22 @@ def test_the_client_s_settings(runner: asyncio.Runner, url: str) -> None:
             with pytest.raises(http.ReadTimeout):
                 await client.gather_get(["/delay/5000"], timeout=0.1)
             assert not client.is_closed
+        async with http.AsyncClient(base_url=url, auth=("user", "pass")) as client:
+            (response,) = await client.gather_get(["/echo"])
+            assert response.request.headers["authorization"] == "Basic dXNlcjpwYXNz"
+            (response,) = await client.gather_get([f"{url}/echo".replace("//", "//own:own@")])
+            assert response.request.headers["authorization"] == "Basic dXNlcjpwYXNz"
+        (response,) = await http.gather_get([f"{url}/echo".replace("//", "//own:own@")])
+        assert response.request.headers["authorization"] == "Basic b3duOm93bg=="
+        settings: list[dict[str, Any]] = [
+            {"follow_redirects": True},
+            {"event_hooks": {"request": [print]}},
+            {"auth": http.Auth()},
+        ]
+        for each in settings:
+            async with http.AsyncClient(base_url=url, **each) as client:
+                with pytest.raises(NotImplementedError):
+                    client.gather_get(["/"])
 
     runner.run(main())
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from copy import copy
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aioxide.http import _exceptions as http
 from aioxide.http._auth import basic_header
-from aioxide.http._core import RawResponse, user_agent
+from aioxide.http._core import user_agent
 from aioxide.http._decoders import ContentDecoder, content_decoder
 from aioxide.http._headers import Headers
 from aioxide.http._redirects import same_origin
@@ -21,6 +21,9 @@ from aioxide.http._urls import URL
 
 from .errors import NO_RESPONSE, in_both_families
 from .messages import HTTPHeaders, HTTPRequest, HTTPResponse
+
+if TYPE_CHECKING:
+    from aioxide._native import RawResponse
 
 DEFAULTS: dict[str, Any] = {
     "connect_timeout": 20.0,

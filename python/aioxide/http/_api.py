@@ -371,8 +371,8 @@ def gather_get(
     ['/0', '/1', '/2']
     """
     from ._async import AsyncClient
-    from ._gather import Gather
 
     client = AsyncClient(cookies=cookies, timeout=timeout, limits=limits)
-    requests = [client.build_request("GET", url, headers=headers) for url in urls]
-    return Gather(client, requests, limit=limit, return_exceptions=return_exceptions, owns_client=True)
+    gather = client.gather_get(urls, limit=limit, return_exceptions=return_exceptions, headers=headers)
+    gather.owns_client = True
+    return gather

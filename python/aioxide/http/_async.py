@@ -9,7 +9,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 
-from ._auth import AuthTypes
+from ._auth import AuthTypes, authenticate_once
 from ._client import BaseClient, EventHook, Exchange, Step, timeouts, wire_url, with_request
 from ._config import (
     DEFAULT_LIMITS,
@@ -452,10 +452,18 @@ class AsyncClient(BaseClient):
         headers: HeaderTypes | None = None,
         timeout: TimeoutTypes | UseClientDefault = USE_CLIENT_DEFAULT,
     ) -> Gather:
-        """As `aioxide.http.gather_get`, over this client's settings and connections."""
+        """As `aioxide.http.gather_get`, over this client's settings and connections.
+
+        NotImplementedError for a client that follows redirects or has event hooks, and for an `auth` that may need
+        several requests: each URL is asked once, in Rust.
+        """
         self._check_open()
+        if self.follow_redirects or any(self._event_hooks.values()):
+            raise NotImplementedError("gather_get does not support a client's follow_redirects= and event_hooks= yet")
         requests = [self.build_request("GET", url, headers=headers, timeout=timeout) for url in urls]
-        return Gather(self, requests, limit=limit, return_exceptions=return_exceptions, owns_client=False)
+        for request in requests:
+            authenticate_once(request, self._request_auth(request, USE_CLIENT_DEFAULT))
+        return Gather(self, requests, limit=limit, return_exceptions=return_exceptions)
 
     async def aclose(self) -> None:
         """Close the client and its idle connections. Requests that are under way are not cut off.

@@ -84,3 +84,14 @@ def build_auth(auth: Any) -> Auth | None:
     raise TypeError(
         f"auth= is a (user, password) tuple, a function of the request, or an Auth, not {type(auth).__name__}"
     )
+
+
+def authenticate_once(request: Request, auth: Auth | None) -> None:
+    """Put the credentials on a request that is sent once.
+
+    NotImplementedError for an Auth that may want to see a response.
+    """
+    if auth is None:
+        return
+    if not isinstance(auth, (BasicAuth, FunctionAuth)) or next(auth.auth_flow(request)) is not request:
+        raise NotImplementedError(f"{type(auth).__name__} may need several requests: send them one by one")

@@ -13,8 +13,9 @@ from ._exceptions import RequestError
 from ._response import Response
 
 if TYPE_CHECKING:
+    from aioxide._native import FetchMany, RawResponse
+
     from ._async import AsyncClient
-    from ._core import FetchMany, RawResponse
     from ._request import Request
     from ._urls import URL
 
@@ -65,16 +66,14 @@ class Gather:
     [(0, True), (1, False)]
     """
 
-    def __init__(
-        self, client: AsyncClient, requests: list[Request], *, limit: int, return_exceptions: bool, owns_client: bool
-    ) -> None:
+    def __init__(self, client: AsyncClient, requests: list[Request], *, limit: int, return_exceptions: bool) -> None:
         if limit < 1:
             raise ValueError(f"limit= is how many requests may be under way at once: at least 1, not {limit}")
         self._client = client
         self._requests = requests
         self._limit = limit
         self._return_exceptions = return_exceptions
-        self._owns_client = owns_client
+        self.owns_client = False  # whether the client is closed with it
         self._started = 0.0
         self._many: FetchMany | None = None
         self._used = False
@@ -152,7 +151,7 @@ class Gather:
         many, self._many = self._many, None
         if many is not None:
             many.close()
-        if self._owns_client:
+        if self.owns_client:
             await self._client.aclose()
 
     async def __aenter__(self) -> Self:

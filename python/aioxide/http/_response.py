@@ -19,7 +19,8 @@ from ._streams import Rechunker, body_stream
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from ._core import RawResponse
+    from aioxide._native import RawResponse
+
     from ._request import Request
     from ._urls import URL
 

@@ -12,7 +12,8 @@ from ._content import AsyncByteStream, SyncByteStream
 from ._exceptions import RequestError, StreamConsumed
 
 if TYPE_CHECKING:
-    from ._core import RawResponse
+    from aioxide._native import RawResponse
+
     from ._request import Request
 
 

@@ -40,7 +40,7 @@ class Client(BaseClient):
     `params`, `headers`, `cookies`, `auth`, `timeout`, `follow_redirects` hold for every request that does not say
     otherwise; relative URLs are appended to `base_url`. `verify`, `cert`, `http1`, `http2`, `proxy`, `mounts`,
     `transport` raise NotImplementedError if given with anything but their defaults: TLS, HTTP/2, proxies and custom
-    transports are not there yet.
+    transports are not there yet. Nothing is read from the environment yet either: no proxies, no netrc.
 
     Calls raise an HTTPError's subclass when no whole response came, InvalidURL, and RuntimeError once the client is
     closed.
