@@ -18,7 +18,7 @@ let colors = {};
 
 function readColors() {
   const style = getComputedStyle(document.documentElement);
-  const names = ["paper", "panel", "ink", "muted", "line", "grid", "run", "on-run", "ready", "wait", "wait-ink", "park", "park-line", "switch", "wake", "freeze"];
+  const names = ["paper", "panel", "ink", "muted", "line", "grid", "run", "host", "on-run", "ready", "wait", "wait-ink", "park", "park-line", "switch", "wake", "freeze"];
   colors = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
   const tile = document.createElement("canvas");
   tile.width = tile.height = 6;
@@ -78,9 +78,8 @@ function timeAt(pane, place, x) {
 }
 
 function fillOf(context, state) {
-  context.globalAlpha = state === "host" ? 0.38 : 1;
   if (state === "park") return context.createPattern(colors.hatch, "repeat");
-  return colors[state === "host" ? "run" : state];
+  return colors[state];
 }
 
 function paintRuler(canvas, longest) {
