@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pty
@@ -18,7 +19,8 @@ import pytest
 
 from aioxide import _native
 from aioxide.__main__ import main
-from aioxide.history._chapters import all_chapters
+from aioxide.history._chapters import all_chapters, select
+from aioxide.history.command import add_arguments, requests_to_run
 
 NAMES = [chapter.slug for chapter in all_chapters()]
 COMMAND = [sys.executable, "-m", "aioxide", "history"]
@@ -122,11 +124,22 @@ def test_many_requests_are_abbreviated_and_none_is_lost(tmp_path: Path) -> None:
     assert "(extrapolated; --full runs them)" in result.stdout
 
 
-def test_full_runs_every_request(tmp_path: Path) -> None:
-    arguments = ["--requests", "30", "--latency", "300ms", "--chapters", "1", "--no-picture"]
-    result = run(*arguments, "--full", "--json", timeout=30)
-    chapter = json.loads(result.stdout)["chapters"][0]
-    assert chapter["requests_run"] == 30 and chapter["wall_s"] >= 9
+@pytest.mark.parametrize(
+    ("arguments", "chapter", "expected"),
+    [
+        (["--requests", "1000"], "sequential", 12),
+        (["--requests", "1000", "--full"], "sequential", 1000),
+        (["--requests", "1000"], "async", 1000),
+        (["--requests", "1000", "--latency", "4s"], "synchronous", 2),
+        (["--requests", "1000", "--url", "http://localhost/"], "synchronous", 20),
+        (["--requests", "3", "--url", "http://localhost/"], "synchronous", 3),
+    ],
+)
+def test_only_chapters_that_would_take_minutes_are_cut_short(arguments: list[str], chapter: str, expected: int) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    (chosen,) = select(chapter)
+    assert requests_to_run(chosen, parser.parse_args(arguments)) == expected
 
 
 def test_a_url_template_names_each_request() -> None:
@@ -257,7 +270,7 @@ def test_progress_is_shown_on_a_terminal_only() -> None:
         os.close(controller)
     assert result.returncode == 0
     json.loads(result.stdout)
-    assert b"[3/1" in seen and b"of 2 responses" in seen
+    assert b"[1/1] Async: 0 of 2 responses" in seen
     assert seen.endswith(b"\r\x1b[K")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,11 +22,18 @@ def run(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+def complaints(result: subprocess.CompletedProcess[str]) -> list[str]:
+    """Standard error, less what asyncio's debug mode rightly says of the chapter that blocks the loop."""
+    return [
+        line for line in result.stderr.splitlines() if not re.fullmatch(r"Executing <Task .* took 0\.\d+ seconds", line)
+    ]
+
+
 @each_chapter
 def test_an_example_runs_by_itself(chapter) -> None:  # type: ignore[no-untyped-def]
     result = run(ROOT / chapter.example, "--latency", "50ms", "--requests", "2")
     assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
+    assert complaints(result) == []
     lines = result.stdout.splitlines()
     assert sorted(lines[:4]) == [
         "--- request 1 sent",
@@ -51,7 +59,7 @@ def test_an_example_says_in_one_line_what_failed(chapter) -> None:  # type: igno
     with _native.HttpServer() as server:
         result = run(ROOT / chapter.example, f"{server.url}/close?{{n}}")
     assert result.returncode == 1
-    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert len(complaints(result)) == 1, result.stderr
 
 
 def test_an_example_refuses_a_bad_url() -> None:

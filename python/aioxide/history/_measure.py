@@ -77,7 +77,10 @@ class ChapterRun:
 
 @dataclass(frozen=True, slots=True)
 class _Usage:
+    """What this process had used at a moment, less what the embedded server had."""
+
     wall_ns: int
+    cpu: float
     user: float
     system: float
     voluntary: int
@@ -89,6 +92,7 @@ class _Usage:
         served = server.usage() if server is not None else ServerUsage()
         return cls(
             time.monotonic_ns(),
+            time.process_time() - served.user - served.system,
             own.ru_utime - served.user,
             own.ru_stime - served.system,
             own.ru_nvcsw - served.voluntary_switches,
@@ -128,6 +132,7 @@ def run_chapter(
         with timeline.thread_lane(threading.current_thread().name) if record else contextlib.nullcontext():
             main(urls)
         after = _Usage.now(server)
+    user, system = _user_and_system(before, after)
     if lost := len(urls) - len(transcript.received_ns):
         raise RequestsLostError(f"{lost} of {len(urls)} requests got no answer")
     return ChapterRun(
@@ -136,8 +141,8 @@ def run_chapter(
             requests=requests,
             requests_run=len(urls),
             wall_s=(after.wall_ns - before.wall_ns) / 1e9,
-            user_s=max(0.0, after.user - before.user),
-            system_s=max(0.0, after.system - before.system),
+            user_s=user,
+            system_s=system,
             threads=len(transcript.threads | {threading.get_native_id()}),
             voluntary_switches=max(0, after.voluntary - before.voluntary),
             involuntary_switches=max(0, after.involuntary - before.involuntary),
@@ -146,6 +151,17 @@ def run_chapter(
         transcript=transcript,
         recording=recording.to_dict() if recording is not None else None,
     )
+
+
+def _user_and_system(before: _Usage, after: _Usage) -> tuple[float, float]:
+    """User and system time between two moments, in seconds.
+
+    Their sum is exact; how it divides is known only as closely as the kernel's clock ticks.
+    """
+    total = max(0.0, after.cpu - before.cpu)
+    user, system = max(0.0, after.user - before.user), max(0.0, after.system - before.system)
+    share = user / (user + system) if user + system > 0 else 1.0
+    return total * share, total * (1 - share)
 
 
 @contextlib.contextmanager

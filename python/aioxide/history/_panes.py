@@ -22,8 +22,8 @@ STATES = ("run", "ready", "wait", "park", "host")
 KINDS = ("loop", "thread", "task", "callback", "request")
 # The row of the tasks that close a loop.
 CLEAN_UP = "closing the loop"
-# Up to this many lanes of a kind all are drawn; when there are more, only the first few and a crowd.
-ROWS_MAX = 8
+# Up to this many lanes of a kind all are drawn; when there are more, only a few and a crowd.
+ROWS_MAX = 12
 ROWS_BEFORE_CROWD = 5
 # A lane with more slices than this is drawn as a crowd of one: which share of the time it spent in what.
 SLICES_MAX = 600
@@ -37,7 +37,7 @@ OFF_THE_EDGE = 4
 ARROWS_MAX = 4000
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Row:
     """One lane. Slices are `(start, end, state, name)` in nanoseconds since the chapter's start, by start."""
 
@@ -207,13 +207,21 @@ def _arrange(lanes: Sequence[Row], span: int) -> list[Row | Crowd]:
     kinds = list(dict.fromkeys(lane.kind for lane in lanes))
     for kind in kinds:
         of_kind = [lane for lane in lanes if lane.kind == kind]
-        shown = of_kind if len(of_kind) <= ROWS_MAX else of_kind[:ROWS_BEFORE_CROWD]
+        shown = of_kind if len(of_kind) <= ROWS_MAX else _most_telling(of_kind)
         for lane in shown:
             dense = len(lane.slices) > SLICES_MAX
             rows.append(Crowd(lane.name, kind, 1, _counts([lane], span)) if dense else lane)
-        if rest := of_kind[len(shown) :]:
+        known = set(shown)
+        if rest := [lane for lane in of_kind if lane not in known]:
             rows.append(Crowd(f"… and {len(rest):,} more", kind, len(rest), _counts(rest, span)))
     return rows
+
+
+def _most_telling(lanes: Sequence[Row]) -> list[Row]:
+    """A few of many lanes, in their order: the first one, and then rather those that printed something."""
+    first, *others = lanes
+    chosen = [first, *sorted(others, key=lambda lane: not lane.marks)[: ROWS_BEFORE_CROWD - 1]]
+    return [lane for lane in lanes if lane in chosen]
 
 
 def _counts(lanes: Iterable[Row], span: int) -> list[list[float]]:

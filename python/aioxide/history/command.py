@@ -22,7 +22,7 @@ from ._svg import write_svg
 from ._target import EmbeddedServer, require_open_files, urls_from
 from ._text import plural, seconds
 
-__all__ = ["add_arguments", "execute"]
+__all__ = ["add_arguments", "execute", "requests_to_run"]
 
 DEFAULT_PICTURE = "history.html"
 # Requests one after the other are run only as many as take about this long, or as many as
@@ -106,7 +106,7 @@ def _run_all(arguments: argparse.Namespace, console: Console) -> tuple[list[Chap
         console.print("aioxide {aioxide}, {python}, {system}, {processors} processors".format(**environment()))
         console.print()
         for position, chapter in enumerate(chapters, start=1):
-            urls = urls_from(template, _requests_to_run(chapter, arguments))
+            urls = urls_from(template, requests_to_run(chapter, arguments))
             console.begin(chapter, len(urls), f"{position}/{len(chapters)}")
             run = _run_one(chapter, urls, arguments, server, console)
             runs.append(run)
@@ -135,7 +135,7 @@ def _run_one(
         raise
 
 
-def _requests_to_run(chapter: Chapter, arguments: argparse.Namespace) -> int:
+def requests_to_run(chapter: Chapter, arguments: argparse.Namespace) -> int:
     """All requests, or as many as a chapter that sends one after the other gets through in good time."""
     requests: int = arguments.requests
     if not chapter.one_after_another or arguments.full:

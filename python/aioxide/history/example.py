@@ -11,11 +11,15 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from functools import partial
+from typing import TextIO
 
 from aioxide._arguments import OneLineParser
 
 from ._arguments import add_load, url_argument
 from ._failures import describe, is_failure, raising_of_threads
+from ._lines import Line, LineTap
 from ._target import EmbeddedServer, require_open_files, urls_from
 from ._text import seconds
 
@@ -52,12 +56,18 @@ def run(main: Callable[[list[str]], None], argv: Sequence[str] | None = None) ->
 
 def _timed(main: Callable[[list[str]], None], urls: list[str]) -> None:
     usage_before, wall_before = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
-    with raising_of_threads():
+    # Without this, lines that several threads print at once may run into each other.
+    whole_lines = LineTap(partial(_show, sys.stdout))
+    with redirect_stdout(whole_lines), raising_of_threads():
         main(urls)
     wall, usage = time.monotonic() - wall_before, resource.getrusage(resource.RUSAGE_SELF)
     user, system = usage.ru_utime - usage_before.ru_utime, usage.ru_stime - usage_before.ru_stime
     print(f"CPU times: user {seconds(user)}, sys: {seconds(system)}, total: {seconds(user + system)}")
     print(f"Wall time: {seconds(wall)}")
+
+
+def _show(stream: TextIO, line: Line) -> None:
+    print(line.text, file=stream, flush=True)
 
 
 def _parser(main: Callable[[list[str]], None]) -> argparse.ArgumentParser:

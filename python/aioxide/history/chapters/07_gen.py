@@ -30,7 +30,8 @@ def job(n: int, url: str) -> Generator[Any, Any, None]:
 
 async def amain(urls: list[str]) -> None:
     AsyncHTTPClient(max_clients=len(urls))
-    await gen.multi([job(n, url) for n, url in enumerate(urls, start=1)])
+    jobs = [job(n, url) for n, url in enumerate(urls, start=1)]
+    await gen.multi(jobs, quiet_exceptions=Exception)  # the first failure is raised; further ones are not logged
 
 
 def main(urls: list[str]) -> None:
