@@ -36,5 +36,5 @@ def synthetic_runs(requests: int = 2, latency: int = 400 * MS) -> list[ChapterRu
             involuntary_switches=1,
             switch_interval_s=0.005,
         )
-        runs.append(ChapterRun(chapter, figures, transcript, recording))
+        runs.append(ChapterRun(chapter, figures, transcript, recording, recording["start_ns"], recording["end_ns"]))
     return runs

@@ -112,6 +112,22 @@ def test_tasks_are_named_by_their_function_and_the_loops_clean_up_is_one_row() -
     assert names(make_pane(recorder.to_dict()).rows) == ["event loop", "Task-7 step", "closing the loop"]
 
 
+def test_only_the_measured_time_is_drawn() -> None:
+    recorder = Recorder()
+    lane = recorder.lane("MainThread", "thread")
+    for begin, state in ((0, "run"), (10, "wait"), (30, "run")):
+        recorder.slice(lane, begin * US, (begin + (20 if state == "wait" else 10)) * US, state, state)
+    recorder.mark(5 * US, lane, "before")
+    recorder.mark(20 * US, lane, "within")
+    data = recorder.to_dict()
+    pane = make_pane(data, data["start_ns"] + 12 * US, data["start_ns"] + 35 * US)
+    (row,) = pane.rows
+    assert isinstance(row, Row)
+    assert pane.span_ns == 23 * US
+    assert row.slices == [(0, 18 * US, WAIT, "wait"), (18 * US, 23 * US, RUN, "run")]
+    assert row.marks == [(8 * US, "within")]
+
+
 def test_an_empty_recording_gives_an_empty_pane() -> None:
     pane = make_pane(Recorder().to_dict())
     assert pane.rows == [] and pane.folds == [] and pane.span_ns == 1

@@ -22,6 +22,9 @@ from ._target import EmbeddedServer, ServerUsage
 
 __all__ = ["ChapterRun", "Figures", "run_chapter"]
 
+# So many requests one after the other can be shown in whole beside one chapter's requests at once.
+REQUESTS_ON_THE_AXIS = 6
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -60,12 +63,22 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class ChapterRun:
-    """One chapter, measured. `recording` is the timeline's dictionary, or None when none was recorded."""
+    """One chapter, measured. `recording` is the timeline's dictionary, or None when none was recorded.
+
+    `began_ns` and `ended_ns` are the moments between which it was measured, by the monotonic clock.
+    """
 
     chapter: Chapter
     figures: Figures
     transcript: Transcript
     recording: dict[str, Any] | None
+    began_ns: int
+    ended_ns: int
+
+    @property
+    def dwarfs_the_others(self) -> bool:
+        """Whether it sent so many requests one after the other that the other chapters are slivers beside it."""
+        return self.chapter.one_after_another and self.figures.requests_run > REQUESTS_ON_THE_AXIS
 
     @property
     def others_held_s(self) -> float | None:
@@ -150,6 +163,8 @@ def run_chapter(
         ),
         transcript=transcript,
         recording=recording.to_dict() if recording is not None else None,
+        began_ns=before.wall_ns,
+        ended_ns=after.wall_ns,
     )
 
 

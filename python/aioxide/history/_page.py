@@ -30,9 +30,9 @@ def write_page(path: Path, runs: Sequence[ChapterRun], subtitle: str) -> None:
 
 def render_page(runs: Sequence[ChapterRun], subtitle: str) -> str:
     """The page's text. Chapters that were not recorded are in the table, without a picture."""
-    panes = [(run, make_pane(run.recording)) for run in runs if run.recording is not None]
+    panes = [(run, make_pane(run.recording, run.began_ns, run.ended_ns)) for run in runs if run.recording is not None]
     data = {
-        "axis": axis_span([(pane.span_ns, run.chapter.one_after_another) for run, pane in panes]),
+        "axis": axis_span([(pane.span_ns, run.dwarfs_the_others) for run, pane in panes]),
         "panes": [_pane_data(run, pane) for run, pane in panes],
     }
     parts = {

@@ -31,8 +31,6 @@ SLICES_MAX = 600
 CROWD_BUCKETS = 1200
 # A stretch in which nothing changes is worth folding when it takes this share of the chapter's time.
 FOLD_SHARE = 1 / 50
-# Chapters that take more than this many times as long as the others run off the axis's edge.
-OFF_THE_EDGE = 4
 # Wake-ups beyond this many are left out, and a path of control with more steps than this is not drawn.
 ARROWS_MAX = 4000
 
@@ -66,7 +64,7 @@ class Crowd:
 
 @dataclass(slots=True)
 class Pane:
-    """What is drawn of one chapter. All times are nanoseconds since its recording began."""
+    """What is drawn of one chapter. All times are nanoseconds since its first moment."""
 
     span_ns: int
     rows: list[Row | Crowd]
@@ -82,20 +80,27 @@ class Pane:
     slices: int
 
 
-def make_pane(recording: Mapping[str, Any]) -> Pane:
+def make_pane(recording: Mapping[str, Any], began_ns: int | None = None, ended_ns: int | None = None) -> Pane:
     """Arrange a recording, as `aioxide.timeline` gives it, for drawing.
+
+    What happened before `began_ns` and after `ended_ns`, moments of the monotonic clock, is left out; they default
+    to the recording's own beginning and end.
 
     Raises `ValueError` for a format that this version does not know.
     """
     if recording["format"] != 1:
         raise ValueError(f"unknown timeline format {recording['format']!r}")
-    span = max(1, int(recording["end_ns"]) - int(recording["start_ns"]))
-    lanes = _read_lanes(recording)
+    start = int(recording["start_ns"])
+    began = 0 if began_ns is None else max(0, began_ns - start)
+    ended = int(recording["end_ns"] if ended_ns is None else ended_ns) - start
+    span = max(1, ended - began)
+    lanes = _read_lanes(recording, began, span)
+    woken = [(at - began, *lanes_of) for at, *lanes_of in recording["wakes"] if began <= at <= ended]
     rows = _arrange(lanes, span)
     row_of = {row.lane: number for number, row in enumerate(rows) if isinstance(row, Row)}
     wakes = [
         (at, row_of[source], row_of[target])
-        for at, source, target in recording["wakes"]
+        for at, source, target in woken
         if source in row_of and target in row_of and source != target
     ]
     switches = _switches(rows)
@@ -104,7 +109,7 @@ def make_pane(recording: Mapping[str, Any]) -> Pane:
         rows=rows,
         wakes=wakes[:ARROWS_MAX],
         switches=switches,
-        folds=_folds(lanes, recording["wakes"], span),
+        folds=_folds(lanes, [wake[0] for wake in woken], span),
         clock_error_ns=int(recording["clock_error_ns"]),
         dropped=int(recording["dropped"]),
         wakes_left_out=max(0, len(wakes) - ARROWS_MAX),
@@ -114,21 +119,20 @@ def make_pane(recording: Mapping[str, Any]) -> Pane:
 
 
 def axis_span(spans: Sequence[tuple[int, bool]]) -> int:
-    """How much time the shared axis shows, given each chapter's and whether it sends one request after the other.
+    """How much time the shared axis shows, given each chapter's and whether that dwarfs the others'.
 
-    That is all, unless those chapters take so long that next to them the others were slivers; then they run
-    off the edge.
+    That is all, but chapters that dwarf the others run off the edge.
 
-    >>> axis_span([(800, True), (400, False)]), axis_span([(5000, True), (400, False)])
-    (800, 500)
+    >>> axis_span([(800, False), (400, False)]), axis_span([(800, True), (400, False)]), axis_span([(9000, True)])
+    (800, 500, 9000)
     """
     longest = max((span for span, _ in spans), default=1)
-    others = max((span for span, one_after_another in spans if not one_after_another), default=longest)
-    return longest if longest <= OFF_THE_EDGE * others else int(others * 1.25)
+    others = max((span for span, dwarfing in spans if not dwarfing), default=longest)
+    return min(longest, int(others * 1.25))
 
 
-def _read_lanes(recording: Mapping[str, Any]) -> list[Row]:
-    """The lanes in which something happened, in the order they are drawn."""
+def _read_lanes(recording: Mapping[str, Any], began: int, span: int) -> list[Row]:
+    """The lanes in which something happened in the chapter's time, in the order they are drawn."""
     lanes = {
         lane["id"]: Row(lane["id"], _short(str(lane["name"])), str(lane["kind"]), int(lane["thread"]))
         for lane in recording["lanes"]
@@ -141,11 +145,12 @@ def _read_lanes(recording: Mapping[str, Any]) -> list[Row]:
             lanes[lane["id"]] = clean_up
     names = recording["names"]
     for lane, start, end, name, state in recording["slices"]:
-        if state in STATES:
-            lanes[lane].slices.append((start, end, STATES.index(state), names[name]))
+        begin, stop = max(0, start - began), min(span, end - began)
+        if state in STATES and begin < stop:
+            lanes[lane].slices.append((begin, stop, STATES.index(state), names[name]))
     for at, lane, text in recording["marks"]:
-        if lane in lanes:
-            lanes[lane].marks.append((at, text))
+        if lane in lanes and 0 <= at - began <= span:
+            lanes[lane].marks.append((at - began, text))
     # A thread that runs a loop is drawn as that loop.
     loop_threads = {lane.thread for lane in lanes.values() if lane.kind == "loop" and lane.slices}
     drawn = [
@@ -276,14 +281,14 @@ def _switches(rows: Sequence[Row | Crowd]) -> list[list[tuple[int, int]]]:
     return paths
 
 
-def _folds(lanes: Sequence[Row], wakes: Iterable[Sequence[int]], span: int) -> list[tuple[int, int]]:
+def _folds(lanes: Sequence[Row], wakes: Iterable[int], span: int) -> list[tuple[int, int]]:
     """The long stretches in which no lane changes."""
     moments = {0, span}
     for lane in lanes:
         for start, end, _, _ in lane.slices:
             moments.update((start, end))
         moments.update(at for at, _ in lane.marks)
-    moments.update(wake[0] for wake in wakes)
+    moments.update(wakes)
     ordered = sorted(moment for moment in moments if 0 <= moment <= span)
     longest = span * FOLD_SHARE
     gaps = [(before, after) for before, after in pairwise(ordered) if after - before >= longest]

@@ -38,8 +38,8 @@ def write_svg(path: Path, runs: Sequence[ChapterRun], subtitle: str) -> None:
 
 def render_svg(runs: Sequence[ChapterRun], subtitle: str) -> str:
     """The image's text. Chapters that were not recorded are left out."""
-    panes = [(run, make_pane(run.recording)) for run in runs if run.recording is not None]
-    span = axis_span([(pane.span_ns, run.chapter.one_after_another) for run, pane in panes])
+    panes = [(run, make_pane(run.recording, run.began_ns, run.ended_ns)) for run in runs if run.recording is not None]
+    span = axis_span([(pane.span_ns, run.dwarfs_the_others) for run, pane in panes])
     canvas = Canvas(WIDTH)
     y = _draw_head(canvas, subtitle)
     axis = Axis(span, PLOT_LEFT, PLOT_RIGHT - PLOT_LEFT)
