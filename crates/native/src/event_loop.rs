@@ -21,7 +21,7 @@ use crate::watches::Watches;
 /// Bytes received at once into the scratch buffer that all transports of a loop share; asyncio's own limit.
 pub const SCRATCH_BYTES: usize = 256 * 1024;
 
-/// The native half of [`aioxide.EventLoop`]: scheduling, timers, descriptors, and the turn itself.
+/// The native half of `aioxide.EventLoop`: scheduling, timers, descriptors, and the turn itself.
 #[pyclass(module = "aioxide._native", name = "Loop", subclass, frozen)]
 pub struct Loop {
     engine: GilCell<Option<Rc<EventLoop<PyHost>>>>,
