@@ -2,36 +2,56 @@ import asyncio
 import contextvars
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any, final
+from typing import Any, Self, TypeVarTuple, final
 
-from typing_extensions import Self, TypeVarTuple, Unpack
+from typing_extensions import disjoint_base
 
 _Ts = TypeVarTuple("_Ts")
 
+__all__ = [
+    "FetchMany",
+    "Handle",
+    "HttpClient",
+    "HttpServer",
+    "Loop",
+    "RawResponse",
+    "SocketTransport",
+    "TimerHandle",
+    "__version__",
+    "timeline_mark",
+    "timeline_start",
+    "timeline_stop",
+    "timeline_thread_begin",
+    "timeline_thread_end",
+    "timeline_wait_begin",
+    "timeline_wait_end",
+]
+
 __version__: str
 
+@disjoint_base
 class Loop:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def call_soon(
-        self, callback: Callable[[Unpack[_Ts]], object], /, *args: Unpack[_Ts], context: contextvars.Context | None = None
+        self, callback: Callable[[*_Ts], object], /, *args: *_Ts, context: contextvars.Context | None = None
     ) -> asyncio.Handle: ...
     def call_soon_threadsafe(
-        self, callback: Callable[[Unpack[_Ts]], object], /, *args: Unpack[_Ts], context: contextvars.Context | None = None
+        self, callback: Callable[[*_Ts], object], /, *args: *_Ts, context: contextvars.Context | None = None
     ) -> asyncio.Handle: ...
     def call_later(
         self,
         delay: float,
-        callback: Callable[[Unpack[_Ts]], object],
+        callback: Callable[[*_Ts], object],
         /,
-        *args: Unpack[_Ts],
+        *args: *_Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle: ...
     def call_at(
         self,
         when: float,
-        callback: Callable[[Unpack[_Ts]], object],
+        callback: Callable[[*_Ts], object],
         /,
-        *args: Unpack[_Ts],
+        *args: *_Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle: ...
     def time(self) -> float: ...
@@ -49,6 +69,7 @@ class Loop:
     def _remove_writer(self, fd: Any) -> bool: ...
     def _transport_of(self, fd: int) -> SocketTransport | None: ...
 
+@disjoint_base
 class Handle:
     def cancel(self) -> None: ...
     def cancelled(self) -> bool: ...

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from . import _native
 
@@ -28,7 +28,7 @@ class Recording:
         self._records_per_thread = records_per_thread
         self._data: dict[str, Any] | None = None
 
-    def __enter__(self) -> Recording:
+    def __enter__(self) -> Self:
         if not _native.timeline_start(self._records_per_thread):
             raise RuntimeError("a recording is under way already: one process can make one at a time")
         return self

@@ -210,7 +210,11 @@ def test_engine_knows_no_python() -> None:
 def test_raw_python_calls_stay_in_few_modules() -> None:
     """``pyo3::ffi`` is wrapped in one or two modules of the binding crate; all others call the wrappers."""
     native = ROOT / "crates" / "native" / "src"
-    raw = [name_of(path) for path in native.rglob("*.rs") if re.search(r"(?<!std::)\bffi\s*::", rust_code_only(path.read_text()))]
+    raw = [
+        name_of(path)
+        for path in native.rglob("*.rs")
+        if re.search(r"(?<!std::)\bffi\s*::", rust_code_only(path.read_text()))
+    ]
     assert len(raw) <= 2, raw
 
 

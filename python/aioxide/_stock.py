@@ -1,0 +1,37 @@
+"""asyncio's own event loop, with what aioxide's loop uses of its inside written down for type checkers.
+
+These names have been the same in every Python from 3.11 on; `make conformance` notices where a newer one differs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import base_events
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncGenerator, Callable
+
+    class SelectorEventLoop(asyncio.SelectorEventLoop):
+        """The running Python's `asyncio.SelectorEventLoop`."""
+
+        _debug: bool
+        _thread_id: int | None
+
+        def _check_closed(self) -> None: ...
+        def _check_running(self) -> None: ...
+        def _set_coroutine_origin_tracking(self, enabled: bool) -> None: ...
+        def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
+        def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, Any]) -> None: ...
+        def _make_self_pipe(self) -> None: ...
+        def _close_self_pipe(self) -> None: ...
+        def _ensure_fd_no_transport(self, fd: Any) -> None: ...
+        async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int: ...
+        def _start_serving(self, protocol_factory: Any, sock: socket.socket, *args: Any, **kwargs: Any) -> None: ...
+        def _accept_connection(self, protocol_factory: Any, sock: socket.socket, *args: Any, **kwargs: Any) -> None: ...
+
+    format_handle: Callable[[object], str]
+else:
+    SelectorEventLoop = asyncio.SelectorEventLoop
+    format_handle = base_events._format_handle
