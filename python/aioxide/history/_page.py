@@ -31,7 +31,9 @@ def write_page(path: Path, runs: Sequence[ChapterRun], subtitle: str) -> None:
 def render_page(runs: Sequence[ChapterRun], subtitle: str) -> str:
     """The page's text. Chapters that were not recorded are in the table, without a picture."""
     panes = [(run, make_pane(run.recording, run.began_ns, run.ended_ns)) for run in runs if run.recording is not None]
+    explained = _explained(panes)
     data = {
+        "closeUp": explained and explained.chapter.number,
         "axis": axis_span([(pane.span_ns, run.dwarfs_the_others) for run, pane in panes]),
         "panes": [_pane_data(run, pane) for run, pane in panes],
     }
@@ -42,6 +44,7 @@ def render_page(runs: Sequence[ChapterRun], subtitle: str) -> str:
         "environment": escape("aioxide {aioxide}, {python}, {system}, {processors} processors".format(**environment())),
         "summary": "\n".join(_summary_row(run, runs) for run in runs),
         "notes": _notes(runs),
+        "close_up": _close_up(explained),
         "chapters": "\n".join(_section(run, runs, pane) for run, pane in panes),
         "method": _method([pane for _, pane in panes]),
         "image": render_svg(runs, subtitle),
@@ -152,6 +155,25 @@ def _facts(run: ChapterRun, runs: Sequence[ChapterRun]) -> str:
         facts.append(f"<b>{ratio(factor)}</b> as fast as sequential")
     lines = "".join(f"<li>{fact}</li>" for fact in facts)
     return lines + "".join(f'<li class="remark">{_prose(remark)}</li>' for remark in remarks(run, runs))
+
+
+def _explained(panes: Sequence[tuple[ChapterRun, Pane]]) -> ChapterRun | None:
+    """The chapter that is shown close up: the one about async, or else the first on a loop."""
+    on_loops = [run for run, pane in panes if any(row.kind == "loop" for row in pane.rows)]
+    return next((run for run in on_loops if run.chapter.slug == "async"), on_loops[0] if on_loops else None)
+
+
+def _close_up(run: ChapterRun | None) -> str:
+    if run is None:
+        return ""
+    label = f"The loop in chapter {run.chapter.number}, close up. Arrow keys walk through it."
+    return f"""<figure class="close-up">
+<figcaption><h3>The loop, close up</h3>
+<p>Chapter {run.chapter.number} with its long waits folded. The loop runs whatever is ready, one thing at a time. A task
+keeps the thread until it awaits something that is not there yet; then control goes to the next one. When nothing is
+ready, the loop is parked in the kernel until a socket or a timer wakes it.</p></figcaption>
+<canvas class="pane" id="pane-close-up" tabindex="0" role="application" aria-label="{label}"></canvas>
+</figure>"""
 
 
 def _prose(text: str) -> str:

@@ -3,20 +3,53 @@
 
 const FOLD_SHARE = 0.07;
 
-const view = { from: 0, to: 1, folded: false };
+/** What is on the screen of all panes that share it; `longest` is the longest pane's time. */
+class View {
+  constructor(longest, folded) {
+    this.from = 0;
+    this.to = 1;
+    this.longest = longest;
+    this.folded = folded;
+  }
 
-/** Nanoseconds to share, for one pane, in the view's mode; `longest` is the longest pane's time. */
+  /** The smallest window that may be shown: a few microseconds of true time. */
+  get smallest() {
+    return this.folded ? 1e-4 : Math.min(1, 4000 / this.longest);
+  }
+
+  get size() {
+    return this.to - this.from;
+  }
+
+  show(from, to) {
+    const size = Math.min(1, Math.max(this.smallest, to - from));
+    this.from = Math.min(Math.max(0, from), 1 - size);
+    this.to = this.from + size;
+  }
+
+  zoom(around, factor) {
+    const size = Math.min(1, Math.max(this.smallest, this.size * factor));
+    const begin = around - ((around - this.from) / this.size) * size;
+    this.show(begin, begin + size);
+  }
+
+  move(share) {
+    this.show(this.from + share, this.to + share);
+  }
+}
+
+/** Nanoseconds to share, for one pane, in its view's mode. */
 class PaneAxis {
-  constructor(span, folds, longest) {
+  constructor(view, span, folds) {
+    this.view = view;
     this.span = span;
     this.folds = folds;
-    this.longest = longest;
     const folded = folds.reduce((sum, [start, end]) => sum + end - start, 0);
     this.scale = (1 - FOLD_SHARE * folds.length) / Math.max(1, span - folded);
   }
 
   share(time) {
-    if (!view.folded) return time / this.longest;
+    if (!this.view.folded) return time / this.view.longest;
     let share = 0;
     let shown = 0;
     for (const [start, end] of this.folds) {
@@ -30,7 +63,7 @@ class PaneAxis {
   }
 
   time(share) {
-    if (!view.folded) return share * this.longest;
+    if (!this.view.folded) return share * this.view.longest;
     let at = 0;
     let shown = 0;
     for (const [start, end] of this.folds) {
@@ -42,24 +75,6 @@ class PaneAxis {
     }
     return shown + (share - at) / this.scale;
   }
-}
-
-/** The smallest window that may be shown: a few microseconds of true time. */
-function smallestWindow(longest) {
-  return view.folded ? 1e-4 : Math.min(1, 4000 / longest);
-}
-
-function setWindow(from, to, longest) {
-  const size = Math.min(1, Math.max(smallestWindow(longest), to - from));
-  const begin = Math.min(Math.max(0, from), 1 - size);
-  view.from = begin;
-  view.to = begin + size;
-}
-
-function zoomAround(share, factor, longest) {
-  const size = Math.min(1, Math.max(smallestWindow(longest), (view.to - view.from) * factor));
-  const place = (share - view.from) / (view.to - view.from);
-  setWindow(share - place * size, share - place * size + size, longest);
 }
 
 /** A round step – 1, 2 or 5 times a power of ten – that gives at most so many ticks. */

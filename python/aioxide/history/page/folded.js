@@ -21,7 +21,7 @@ function paintTears(context, pane, place) {
     const height = (place.bottom - top) / teeth;
     const edge = (side) => Array.from({ length: teeth + 1 }, (_, i) => [middle + (side * TEAR) / 2 + (i % 2 ? 3 : 0), top + i * height]);
     const [before, after] = [edge(-1), edge(1)];
-    context.fillStyle = colors.paper;
+    context.fillStyle = pane.canvas.closest(".close-up") ? colors.panel : colors.paper;
     context.beginPath();
     for (const [x, y] of [...before, ...after.reverse()]) context.lineTo(x, y);
     context.fill();

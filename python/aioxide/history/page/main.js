@@ -3,12 +3,12 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const longest = Math.max(1, ...data.panes.map((pane) => pane.span));
 const wholeTrue = Math.min(1, data.axis / longest);
+const shared = new View(longest, false);
 const details = document.getElementById("details");
 const ruler = document.getElementById("ruler");
 const hover = {};
 
-const panes = data.panes.map((raw) => {
-  const canvas = document.getElementById(`pane-${raw.number}`);
+function makePane(raw, view, canvas) {
   const rows = raw.rows.map((row) => {
     if (row.counts) return row;
     const slices = [];
@@ -16,8 +16,13 @@ const panes = data.panes.map((raw) => {
     return { ...row, slices };
   });
   const ends = rows.filter((row) => row.kind === "loop" && row.slices && row.slices.length).map((row) => row.slices.at(-1)[1]);
-  return { ...raw, rows, canvas, axis: new PaneAxis(raw.span, raw.folds, longest), busyUntil: Math.max(0, ...ends) || raw.span, chosen: null };
-});
+  const busyUntil = Math.max(0, ...ends) || raw.span;
+  return { ...raw, rows, canvas, view, axis: new PaneAxis(view, raw.span, raw.folds), busyUntil, chosen: null };
+}
+
+const panes = data.panes.map((raw) => makePane(raw, shared, document.getElementById(`pane-${raw.number}`)));
+const explained = data.panes.find((raw) => raw.number === data.closeUp);
+if (explained) panes.push(makePane(explained, new View(explained.span, true), document.getElementById("pane-close-up")));
 
 let scheduled = false;
 function repaint() {
@@ -25,21 +30,21 @@ function repaint() {
   scheduled = true;
   requestAnimationFrame(() => {
     scheduled = false;
-    paintRuler(ruler, longest);
+    paintRuler(ruler, shared);
     for (const pane of panes) paintPane(pane, hover);
     const shown = document.getElementById("window");
-    const size = (view.to - view.from) * longest;
-    shown.textContent = view.folded ? "" : `${moment(view.from * longest, size)} – ${moment(view.to * longest, size)}`;
+    const size = shared.size * longest;
+    shown.textContent = shared.folded ? "" : `${moment(shared.from * longest, size)} – ${moment(shared.to * longest, size)}`;
   });
 }
 
-function showWhole() {
-  setWindow(0, view.folded ? 1 : wholeTrue, longest);
+function showWhole(view = shared) {
+  view.show(0, view.folded ? 1 : wholeTrue);
   repaint();
 }
 
 function setMode(folded) {
-  view.folded = folded;
+  shared.folded = folded;
   document.body.classList.toggle("folded", folded);
   hideDetails();
   showWhole();
@@ -132,7 +137,7 @@ const pointers = new Map();
 
 function shareAt(pane, clientX) {
   const box = pane.canvas.getBoundingClientRect();
-  return view.from + ((clientX - box.left - pane.place.left) / pane.place.width) * (view.to - view.from);
+  return pane.view.from + ((clientX - box.left - pane.place.left) / pane.place.width) * pane.view.size;
 }
 
 function onMove(pane, event) {
@@ -143,14 +148,13 @@ function onMove(pane, event) {
     return;
   }
   const others = [...pointers.entries()].filter(([id]) => id !== event.pointerId).map(([, at]) => at);
-  const perPixel = (view.to - view.from) / pane.place.width;
+  const perPixel = pane.view.size / pane.place.width;
   if (others.length === 1) {
     const was = Math.max(12, Math.abs(before.x - others[0].x));
     const is = Math.max(12, Math.abs(event.clientX - others[0].x));
-    zoomAround(shareAt(pane, (event.clientX + others[0].x) / 2), was / is, longest);
+    pane.view.zoom(shareAt(pane, (event.clientX + others[0].x) / 2), was / is);
   } else {
-    const shift = (before.x - event.clientX) * perPixel;
-    setWindow(view.from + shift, view.to + shift, longest);
+    pane.view.move((before.x - event.clientX) * perPixel);
     if (Math.abs(event.clientX - before.begunX) > 4) hideDetails();
   }
   pointers.set(event.pointerId, { x: event.clientX, begunX: before.begunX });
@@ -174,7 +178,7 @@ function listen(pane) {
     repaint();
   });
   canvas.addEventListener("dblclick", (event) => {
-    zoomAround(shareAt(pane, event.clientX), event.shiftKey ? 4 : 0.25, longest);
+    pane.view.zoom(shareAt(pane, event.clientX), event.shiftKey ? 4 : 0.25);
     repaint();
   });
   canvas.addEventListener(
@@ -183,11 +187,8 @@ function listen(pane) {
       const sideways = Math.abs(event.deltaX) > Math.abs(event.deltaY);
       if (!event.ctrlKey && !sideways && !event.shiftKey) return; // the page scrolls
       event.preventDefault();
-      if (event.ctrlKey) zoomAround(shareAt(pane, event.clientX), Math.exp(event.deltaY * 0.006), longest);
-      else {
-        const shift = ((sideways ? event.deltaX : event.deltaY) / pane.place.width) * (view.to - view.from);
-        setWindow(view.from + shift, view.to + shift, longest);
-      }
+      if (event.ctrlKey) pane.view.zoom(shareAt(pane, event.clientX), Math.exp(event.deltaY * 0.006));
+      else pane.view.move(((sideways ? event.deltaX : event.deltaY) / pane.place.width) * pane.view.size);
       repaint();
     },
     { passive: false },
@@ -212,10 +213,8 @@ function choose(pane, row, index) {
   const [start, end] = slice || [0, pane.span];
   const from = pane.axis.share(start);
   const to = pane.axis.share(end);
-  if (to < view.from || from > view.to) {
-    const size = view.to - view.from;
-    setWindow(from - size / 3, from + (size * 2) / 3, longest);
-  }
+  const { view } = pane;
+  if (to < view.from || from > view.to) view.show(from - view.size / 3, from + (view.size * 2) / 3);
   const box = pane.canvas.getBoundingClientRect();
   const place = pane.place;
   const x = box.left + Math.min(place.right, Math.max(place.left, xOf(pane, place, start)));
@@ -228,7 +227,7 @@ function onKey(pane, event) {
   const chosen = pane.chosen || { row: 0, index: 0 };
   const row = pane.rows[chosen.row];
   const slices = (row && row.slices) || [];
-  const centre = slices[chosen.index] ? pane.axis.share(slices[chosen.index][0]) : (view.from + view.to) / 2;
+  const centre = slices[chosen.index] ? pane.axis.share(slices[chosen.index][0]) : (pane.view.from + pane.view.to) / 2;
   const moves = {
     ArrowRight: () => choose(pane, chosen.row, Math.min(slices.length - 1, chosen.index + 1)),
     ArrowLeft: () => choose(pane, chosen.row, Math.max(0, chosen.index - 1)),
@@ -239,14 +238,14 @@ function onKey(pane, event) {
     Enter: () => {
       const [start, end] = slices[chosen.index] || [0, pane.span];
       const [from, to] = [pane.axis.share(start), pane.axis.share(end)];
-      setWindow(from - (to - from), to + (to - from), longest);
+      pane.view.show(from - (to - from), to + (to - from));
       choose(pane, chosen.row, chosen.index);
     },
-    "+": () => zoomAround(centre, 0.5, longest),
-    "=": () => zoomAround(centre, 0.5, longest),
-    "-": () => zoomAround(centre, 2, longest),
-    0: showWhole,
-    f: () => document.querySelector(`input[name=mode][value=${view.folded ? "true" : "folded"}]`).click(),
+    "+": () => pane.view.zoom(centre, 0.5),
+    "=": () => pane.view.zoom(centre, 0.5),
+    "-": () => pane.view.zoom(centre, 2),
+    0: () => showWhole(pane.view),
+    f: () => document.querySelector(`input[name=mode][value=${shared.folded ? "true" : "folded"}]`).click(),
     Escape: () => {
       pane.chosen = null;
       hideDetails();
@@ -273,14 +272,14 @@ for (const radio of document.querySelectorAll("input[name=mode]")) {
   radio.addEventListener("change", () => setMode(radio.value === "folded" && radio.checked));
 }
 document.getElementById("zoom-in").addEventListener("click", () => {
-  zoomAround((view.from + view.to) / 2, 0.5, longest);
+  shared.zoom((shared.from + shared.to) / 2, 0.5);
   repaint();
 });
 document.getElementById("zoom-out").addEventListener("click", () => {
-  zoomAround((view.from + view.to) / 2, 2, longest);
+  shared.zoom((shared.from + shared.to) / 2, 2);
   repaint();
 });
-document.getElementById("zoom-whole").addEventListener("click", showWhole);
+document.getElementById("zoom-whole").addEventListener("click", () => showWhole());
 
 document.getElementById("bar").hidden = false;
 panes.forEach(listen);

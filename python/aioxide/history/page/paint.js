@@ -56,25 +56,25 @@ function layout(pane, width) {
   const narrow = width < 620;
   const left = narrow ? 8 : 158;
   const right = width - (narrow ? 14 : 22);
-  const top = view.folded ? 54 : 10;
+  const top = pane.view.folded ? 54 : 10;
   const rows = [];
   let y = top;
   for (const row of pane.rows) {
     const bar = row.counts && row.size > 1 ? 40 : BAR;
-    const above = narrow ? 15 : view.folded && !row.counts ? 7 : 4;
-    const height = above + bar + (narrow ? 3 : view.folded && !row.counts ? 7 : 4);
+    const above = narrow ? 15 : pane.view.folded && !row.counts ? 7 : 4;
+    const height = above + bar + (narrow ? 3 : pane.view.folded && !row.counts ? 7 : 4);
     rows.push({ top: y, height, bar: y + above, barHeight: bar });
     y += height;
   }
-  return { narrow, left, right, width: right - left, top, rows, bottom: y, height: y + (view.folded ? 26 : 8) };
+  return { narrow, left, right, width: right - left, top, rows, bottom: y, height: y + (pane.view.folded ? 26 : 8) };
 }
 
 function xOf(pane, place, time) {
-  return place.left + ((pane.axis.share(time) - view.from) / (view.to - view.from)) * place.width;
+  return place.left + ((pane.axis.share(time) - pane.view.from) / (pane.view.to - pane.view.from)) * place.width;
 }
 
 function timeAt(pane, place, x) {
-  return pane.axis.time(view.from + ((x - place.left) / place.width) * (view.to - view.from));
+  return pane.axis.time(pane.view.from + ((x - place.left) / place.width) * (pane.view.to - pane.view.from));
 }
 
 function fillOf(context, state) {
@@ -82,7 +82,7 @@ function fillOf(context, state) {
   return colors[state];
 }
 
-function paintRuler(canvas, longest) {
+function paintRuler(canvas, view) {
   const context = prepare(canvas, 24);
   if (view.folded) {
     context.font = font(12);
@@ -91,9 +91,9 @@ function paintRuler(canvas, longest) {
     context.fillText("Folded: every chapter has an axis of its own", canvas.clientWidth < 620 ? 8 : 158, 12);
     return;
   }
-  const place = layout({ rows: [] }, canvas.clientWidth);
-  const from = view.from * longest;
-  const to = view.to * longest;
+  const place = layout({ rows: [], view }, canvas.clientWidth);
+  const from = view.from * view.longest;
+  const to = view.to * view.longest;
   const step = tickStep(to - from, Math.max(2, place.width / (place.narrow ? 68 : 88)));
   context.font = font(12);
   context.fillStyle = colors.muted;
@@ -130,7 +130,7 @@ function paintPane(pane, hover) {
     if (row.counts) paintCrowd(context, pane, row, place.rows[number], place);
     else paintRow(context, pane, row, place.rows[number], place);
   });
-  if (view.folded) paintFolded(context, pane, place);
+  if (pane.view.folded) paintFolded(context, pane, place);
   paintEnd(context, pane, place);
   if (hover && hover.time !== undefined) paintCursor(context, pane, place, hover);
   if (pane.chosen) paintChosen(context, pane, place);
@@ -138,9 +138,9 @@ function paintPane(pane, hover) {
 }
 
 function paintGrid(context, pane, place) {
-  if (view.folded) return;
-  const from = view.from * pane.axis.longest;
-  const to = view.to * pane.axis.longest;
+  if (pane.view.folded) return;
+  const from = pane.view.from * pane.view.longest;
+  const to = pane.view.to * pane.view.longest;
   const step = tickStep(to - from, Math.max(2, place.width / (place.narrow ? 68 : 88)));
   context.fillStyle = colors.grid;
   for (let at = Math.ceil(from / step) * step; at <= to; at += step) {
@@ -216,7 +216,7 @@ function paintLabels(context, pane, row, box, place, shown) {
     const text = frozen ? `${duration(end - start)} without giving way` : state === 2 ? pane.names[name] : "";
     context.font = font(10.5, frozen ? 600 : 400);
     if (!text || context.measureText(text).width > x1 - x0 - 12) continue;
-    if (view.folded && pane.axis.folds.some((fold) => x0 < xOf(pane, place, fold[1]) && x0 + 14 + context.measureText(text).width > xOf(pane, place, fold[0]))) continue;
+    if (pane.view.folded && pane.axis.folds.some((fold) => x0 < xOf(pane, place, fold[1]) && x0 + 14 + context.measureText(text).width > xOf(pane, place, fold[0]))) continue;
     context.fillStyle = frozen ? colors["on-run"] : colors["wait-ink"];
     context.fillText(text, x0 + 7, box.bar + box.barHeight / 2 + 0.5);
   }
@@ -278,7 +278,7 @@ function paintEnd(context, pane, place) {
   context.lineTo(x, place.bottom);
   context.stroke();
   context.setLineDash([]);
-  if (view.folded) return;
+  if (pane.view.folded) return;
   if (x > place.right + 8) {
     context.fillStyle = colors["wait-ink"];
     const middle = (place.top + place.bottom) / 2;
@@ -298,7 +298,7 @@ function paintEnd(context, pane, place) {
 }
 
 function paintCursor(context, pane, place, hover) {
-  if (view.folded && hover.pane !== pane) return;
+  if (hover.pane.view !== pane.view || (pane.view.folded && hover.pane !== pane)) return;
   const x = Math.round(xOf(pane, place, hover.time)) + 0.5;
   context.strokeStyle = colors.muted;
   context.globalAlpha = 0.55;
