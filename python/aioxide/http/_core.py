@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def open_core(limits: Limits) -> HttpClient:
     )
 
 
+@cache
 def user_agent() -> str:
     """What the client calls itself."""
     from aioxide import __version__
