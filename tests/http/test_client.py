@@ -14,6 +14,8 @@ import pytest
 from aioxide import http
 from aioxide._native import HttpServer
 
+from .conftest import ScriptedServer
+
 
 def echoed(response: http.Response) -> dict[str, Any]:
     """What /echo says that it got, its headers as a dict of lower-case names."""
@@ -100,6 +102,16 @@ def test_bodies_arrive_whole(url: str) -> None:
 
         with pytest.raises(RuntimeError, match="async"):
             client.post("/echo", content=pieces())
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/a b|c^d'`{}", "/%zz", "//double//slash", "/a%2Fb%2e/c", "/é?é=ü&x=%&y=a b", "/?", "/?a?b", "/a[b]c;d=1,2"],
+)
+def test_the_path_goes_out_as_the_url_says(scripted: ScriptedServer, path: str) -> None:
+    url = http.URL(scripted.url + path)
+    http.get(url)
+    assert scripted.requests[0].path.encode() == url.raw_path
 
 
 def test_credentials(url: str) -> None:

@@ -327,6 +327,11 @@ def test_pickling() -> None:
     response = http.Response(200, json={"a": 1}, request=request)
     again = pickle.loads(pickle.dumps(response))
     assert (again.json(), again.status_code, again.request.method) == ({"a": 1}, 200, "POST")
+    unread = pickle.loads(pickle.dumps(http.Response(200, content=iter([b"x"]))))
+    with pytest.raises(http.ResponseNotRead):
+        unread.content
+    with pytest.raises(http.StreamClosed):
+        unread.read()
     error = pickle.loads(pickle.dumps(http.HTTPStatusError("no", request=request, response=response)))
     assert (str(error), error.response.status_code) == ("no", 200)
     timeout = pickle.loads(pickle.dumps(http.ReadTimeout("late", request=request)))

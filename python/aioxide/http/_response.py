@@ -497,7 +497,7 @@ class Response:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __getstate__(self) -> dict[str, Any]:
-        _ = self.extensions, self.content  # the core's answer stays behind, so what it says is copied first
+        _ = self.extensions  # the core's answer stays behind, so what it says is copied first
         dropped = ("stream", "_raw", "is_closed", "_started", "next_request")
         return {name: value for name, value in self.__dict__.items() if name not in dropped}
 
