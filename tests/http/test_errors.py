@@ -100,6 +100,27 @@ def test_connect_timeout(fails: Callable[..., Any]) -> None:
             each.close()
 
 
+def test_write_timeout() -> None:
+    """A peer that takes nothing fills the socket's buffers, and then the request waits to be sent."""
+    body = b"x" * 20_000_000
+    timeout = http.Timeout(5, write=0.2)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
+        with http.Client(timeout=timeout) as client:
+            with pytest.raises(http.WriteTimeout, match="sending") as caught:
+                client.put(url, content=body)
+            assert caught.value.request.method == "PUT"
+            assert client.statistics()["connections_open"] == 0
+
+        async def main() -> None:
+            async with http.AsyncClient(timeout=timeout) as client:
+                with pytest.raises(http.WriteTimeout, match="sending"):
+                    await client.put(url, content=body)
+                assert client.statistics()["connections_open"] == 0
+
+        asyncio.run(main())
+
+
 def test_read_timeout(fails: Callable[..., Any], url: str) -> None:
     fails(http.ReadTimeout, f"{url}/delay/3000", host(url), timeout=http.Timeout(5, read=0.2))
 
