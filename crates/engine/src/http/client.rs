@@ -3,14 +3,16 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use url::Url;
+
 use super::connection::Connection;
 use super::error::{Error, ErrorKind, Phase, Result};
 use super::phases::Phases;
-use super::pool::{self, Acquire, Grant, Lease, Limits, Pool, Remote, Statistics};
+use super::pool::{self, Acquire, Grant, Limits, Pool, Remote, Statistics};
 use super::redirect;
 use super::request::{Head, Request};
 use super::response::{Answer, Response};
-use crate::handle::LoopHandle;
+use crate::handle::{LoopHandle, now_ns};
 
 /// An HTTP/1.1 client on one loop. Cloning it is cheap, and the clones share their connections.
 ///
@@ -124,65 +126,67 @@ impl Client {
             return Err(Error::closed(request.authority()));
         }
         let in_flight = pool.begin_request();
-        let acquire = pool.acquire(request.authority());
-        let mut phases = Phases::begin(handle, &request, acquire.name());
-        let mut answer = exchange(handle, acquire, &mut request, &mut phases).await?;
+        let now = now_ns();
+        let mut acquire = pool.acquire(request.authority(), now);
+        let mut phases = Phases::begin(handle, &request, acquire.name(), now);
         let mut redirects = 0;
-        while request.max_redirects > 0 {
-            let status = answer.head.status;
-            let Some(target) = redirect::location(status, &answer.head.headers, &request.url)? else { break };
-            if request.body.is_spent() && redirect::keeps_body(status, &request.method) {
-                // A streamed body cannot be sent again: the caller gets the redirect itself.
-                break;
+        loop {
+            let answer = exchange(handle, acquire, &mut request, &mut phases).await?;
+            if request.max_redirects == 0 {
+                return Ok(Response::new(answer, request.url, redirects, phases, in_flight));
             }
+            let status = answer.head.status;
+            let target = redirect::location(status, &answer.head.headers, &request.url)?;
+            // A streamed body cannot be sent again: then the caller gets the redirect itself.
+            let Some(target) =
+                target.filter(|_| !(request.body.is_spent() && redirect::keeps_body(status, &request.method)))
+            else {
+                return Ok(Response::new(answer, request.url, redirects, phases, in_flight));
+            };
             if redirects == request.max_redirects {
                 let detail = format!("more than {redirects} redirects");
                 return Err(phases.error(ErrorKind::TooManyRedirects, detail));
             }
             redirects += 1;
-            answer.recycle().await;
+            // Rare enough for its state to live apart, so that every other request's future is smaller.
+            Box::pin(answer.recycle()).await;
             redirect::follow(&mut request, status, target);
-            let acquire = pool.acquire(request.authority());
+            acquire = pool.acquire(request.authority(), now_ns());
             phases.name = acquire.name();
-            answer = exchange(handle, acquire, &mut request, &mut phases).await?;
         }
-        Ok(Response::new(answer, request.url, redirects, phases, in_flight))
     }
 }
 
 /// One request and the head of its response, on a connection of the pool or a new one.
 async fn exchange(handle: &LoopHandle, acquire: Acquire, request: &mut Request, phases: &mut Phases) -> Result<Answer> {
     let host_header = acquire.host_header();
-    let head = Head::new(request, &host_header)?;
-    phases.enter(Phase::Queueing);
+    // What cannot be sent is refused before anything is asked of the network.
+    let mut head = Head::new(request, &host_header)?;
+    phases.enter(Phase::Queueing, now_ns());
     let (lease, grant) = phases.limit(acquire).await?;
-    phases.timings.queue = Some(phases.elapsed());
-    if let Grant::Connection(mut connection) = grant {
-        if connection.is_fresh() {
-            match connection.exchange(head, request.body.take_or_share(), phases).await {
-                Ok(response) => return Ok(Answer::new(response, connection, lease)),
-                Err(error) if may_repeat(&error, &connection, request) => {}
-                Err(error) => return Err(error),
-            }
-            drop(connection);
-            let head = Head::new(request, &host_header)?;
-            return exchange_on_new(handle, lease, head, request, phases).await;
+    phases.timings.queue = Some(phases.since_start(now_ns()));
+    let mut idle = match grant {
+        Grant::Connection(connection) if connection.is_fresh() => Some(connection),
+        _ => None,
+    };
+    loop {
+        let was_idle = idle.is_some();
+        let mut connection = match idle.take() {
+            Some(connection) => connection,
+            None => Box::pin(open(handle, &request.url, phases)).await?,
+        };
+        match connection.exchange(head, request.body.take_or_share(), phases).await {
+            Ok(response) => return Ok(Answer::new(response, connection, lease)),
+            Err(error) if was_idle && may_repeat(&error, &connection, request) => {}
+            Err(error) => return Err(error),
         }
+        head = Head::new(request, &host_header)?;
     }
-    exchange_on_new(handle, lease, head, request, phases).await
 }
 
-async fn exchange_on_new(
-    handle: &LoopHandle,
-    lease: Lease,
-    head: Head,
-    request: &mut Request,
-    phases: &mut Phases,
-) -> Result<Answer> {
-    let (host, port) = (request.url.host_str().unwrap_or_default(), request.url.port_or_known_default());
-    let mut connection = Connection::open(handle, host, port.unwrap_or(80), phases).await?;
-    let response = connection.exchange(head, request.body.take_or_share(), phases).await?;
-    Ok(Answer::new(response, connection, lease))
+async fn open(handle: &LoopHandle, url: &Url, phases: &mut Phases) -> Result<Box<Connection>> {
+    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default());
+    Connection::open(handle, host, port.unwrap_or(80), phases).await
 }
 
 /// Whether a request that failed on a connection which was idle before may be sent again on a new one: the server most

@@ -19,7 +19,7 @@ use super::error::{Error, ErrorKind, Phase, Result, io_words};
 use super::io::{Direction, Traffic, WatchedStream};
 use super::phases::Phases;
 use super::request::{Body, Head, SentBody};
-use crate::handle::LoopHandle;
+use crate::handle::{LoopHandle, now_ns};
 use crate::transport::{TcpStream, resolve};
 
 /// A further address is tried when the one before has not answered after this time, without giving that up
@@ -39,11 +39,11 @@ pub(super) struct Connection {
 impl Connection {
     /// Looks the host up and connects to it.
     pub async fn open(handle: &LoopHandle, host: &str, port: u16, phases: &mut Phases) -> Result<Box<Self>> {
-        phases.enter(Phase::Resolving);
+        phases.enter(Phase::Resolving, now_ns());
         let resolved = phases.limit(resolve(host, port)).await?;
         let name = Rc::clone(&phases.name);
         let addresses = resolved.map_err(|error| Error::io(ErrorKind::Connect, Phase::Resolving, &name, &error))?;
-        phases.enter(Phase::Connecting);
+        phases.enter(Phase::Connecting, now_ns());
         let connected = phases.limit(connect_first(handle, interleave(addresses))).await?;
         let stream = connected.map_err(|error| Error::io(ErrorKind::Connect, Phase::Connecting, &name, &error))?;
         let stream = Rc::new(stream);
@@ -51,7 +51,7 @@ impl Connection {
         let watched = WatchedStream { stream: Rc::clone(&stream), traffic: Rc::clone(&traffic) };
         let (sender, driver) =
             http1::handshake(watched).await.map_err(|error| phases.error(ErrorKind::Connect, error.to_string()))?;
-        phases.timings.connect = Some(phases.elapsed());
+        phases.timings.connect = Some(phases.since_start(now_ns()));
         Ok(Box::new(Self { sender, driver, finished: false, stream, traffic }))
     }
 
@@ -79,7 +79,7 @@ impl Connection {
 
     /// Sends a request and waits for the head of the response.
     pub async fn exchange(&mut self, head: Head, body: Body, phases: &mut Phases) -> Result<http::Response<Incoming>> {
-        phases.enter(Phase::Sending);
+        phases.enter(Phase::Sending, now_ns());
         self.traffic.begin();
         let request = head.with_body(SentBody::new(body, &self.traffic));
         let mut response = pin!(self.sender.send_request(request));
@@ -92,16 +92,19 @@ impl Connection {
             // The response comes out of the driver, which has just been polled: nobody else needs to wake this task.
             let response = response.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             let moved = (traffic.sent.get(), traffic.received.get());
-            if phases.phase() == Phase::Sending && traffic.is_sent() {
-                phases.timings.sent = Some(phases.elapsed());
-                phases.enter(Phase::Waiting);
-            } else if moved != seen {
-                phases.progress();
+            if moved != seen {
+                let now = now_ns();
+                if phases.phase() == Phase::Sending && traffic.is_sent() {
+                    phases.timings.sent = Some(phases.since_start(now));
+                    phases.enter(Phase::Waiting, now);
+                } else {
+                    phases.progress(now);
+                }
+                if seen.1 == 0 && moved.1 > 0 {
+                    phases.timings.first_byte = Some(phases.since_start(now));
+                }
+                seen = moved;
             }
-            if seen.1 == 0 && moved.1 > 0 {
-                phases.timings.first_byte = Some(phases.elapsed());
-            }
-            seen = moved;
             match response {
                 Poll::Ready(result) => Poll::Ready(result.map_err(|error| explain(&error, traffic, phases))),
                 Poll::Pending => phases.poll_due(context).map(Err),

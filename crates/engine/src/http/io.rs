@@ -106,7 +106,12 @@ impl Write for WatchedStream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = self.stream.poll_write_vectored(context, slices);
+        // A lone piece is sent by the cheaper system call.
+        let mut filled = slices.iter().filter(|slice| !slice.is_empty());
+        let result = match (filled.next(), filled.next()) {
+            (Some(only), None) => self.stream.poll_write(context, only),
+            _ => self.stream.poll_write_vectored(context, slices),
+        };
         self.wrote(result)
     }
 

@@ -50,8 +50,7 @@ pub(super) struct Phases {
 }
 
 impl Phases {
-    pub fn begin(handle: &LoopHandle, request: &Request, name: Rc<str>) -> Self {
-        let start = now_ns();
+    pub fn begin(handle: &LoopHandle, request: &Request, name: Rc<str>, start: u64) -> Self {
         let total_due = request.timeouts.total.map_or(NEVER, |total| after(start, total));
         Self {
             handle: handle.clone(),
@@ -72,15 +71,15 @@ impl Phases {
         self.phase
     }
 
-    /// The time since the request was made.
-    pub fn elapsed(&self) -> Duration {
-        Duration::from_nanos(now_ns().saturating_sub(self.start))
+    /// The time from the request's making until `now`.
+    pub fn since_start(&self, now: u64) -> Duration {
+        Duration::from_nanos(now.saturating_sub(self.start))
     }
 
-    pub fn enter(&mut self, phase: Phase) {
+    pub fn enter(&mut self, phase: Phase, now: u64) {
         // Looking up and connecting share one limit.
         if !(self.phase == Phase::Resolving && phase == Phase::Connecting) {
-            self.due = self.limit_of(phase).map_or(NEVER, |limit| after(now_ns(), limit)).min(self.total_due);
+            self.due = self.limit_of(phase).map_or(NEVER, |limit| after(now, limit)).min(self.total_due);
         }
         if self.phase.lane_name() != phase.lane_name() || self.phase == Phase::Preparing {
             self.lane.wait(phase);
@@ -89,9 +88,9 @@ impl Phases {
     }
 
     /// The peer took or sent something: its time begins anew.
-    pub fn progress(&mut self) {
+    pub fn progress(&mut self, now: u64) {
         if let Some(limit) = self.limit_of(self.phase) {
-            self.due = after(now_ns(), limit).min(self.total_due);
+            self.due = after(now, limit).min(self.total_due);
         }
     }
 
@@ -102,7 +101,7 @@ impl Phases {
 
     /// Undoes [`Phases::pause`].
     pub fn resume(&mut self) {
-        self.progress();
+        self.progress(now_ns());
     }
 
     fn limit_of(&self, phase: Phase) -> Option<Duration> {

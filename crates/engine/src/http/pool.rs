@@ -181,7 +181,7 @@ impl Pool {
     }
 
     /// Waits for a connection to `name` (host and port), or for the right to make one.
-    pub fn acquire(self: &Rc<Self>, name: &str) -> Acquire {
+    pub fn acquire(self: &Rc<Self>, name: &str, now: u64) -> Acquire {
         let mut state = self.state.borrow_mut();
         let origin = state.use_origin(name);
         let acquire = |progress| Acquire { pool: Rc::clone(self), origin, progress };
@@ -190,7 +190,7 @@ impl Pool {
             state.leave_origin(origin);
             self.publish(&state);
             drop(state);
-            if self.is_expired(idle.since, now_ns()) {
+            if self.is_expired(idle.since, now) {
                 // It was the newest of its origin; the keeper closes the others.
                 return acquire(Progress::Granted(Grant::Slot));
             }

@@ -1,5 +1,6 @@
 //! The request: what the caller gives, checked before anything is asked of the network.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -183,8 +184,44 @@ pub(super) fn authority(url: &Url) -> &str {
     &url[Position::BeforeHost..Position::AfterPort]
 }
 
+thread_local! {
+    /// The beginning of the URL that this thread parsed last, up to its path, and what it stands for: most requests go
+    /// where the one before went, and the host is what is costly to parse.
+    static LAST_ORIGIN: RefCell<Option<(String, Url)>> = const { RefCell::new(None) };
+}
+
 /// Parses an absolute URL and refuses what this client cannot fetch.
 pub(super) fn parse_url(text: &str) -> Result<Url> {
+    if let Some(url) = parse_like_last(text) {
+        return Ok(url);
+    }
+    let url = parse_whole_url(text)?;
+    let origin_end = text.find("://").and_then(|colon| {
+        let rest = &text[colon + 3..];
+        Some(colon + 3 + rest.find(['/', '?', '#', '\\'])?)
+    });
+    if let Some(end) = origin_end {
+        LAST_ORIGIN.set(Some((text[..end].to_owned(), url.clone())));
+    }
+    Ok(url)
+}
+
+/// A path that follows the same text as last time, and cannot be taken for anything but a path.
+fn parse_like_last(text: &str) -> Option<Url> {
+    LAST_ORIGIN.with_borrow(|last| {
+        let (origin, url) = last.as_ref()?;
+        let path = text.strip_prefix(origin.as_str())?;
+        // Two slashes of either kind, even with a tab or line break between them, would begin another host.
+        match path.as_bytes() {
+            [b'/'] => {}
+            [b'/', next, ..] if next.is_ascii_graphic() && !matches!(next, b'/' | b'\\') => {}
+            _ => return None,
+        }
+        url.join(path).ok()
+    })
+}
+
+fn parse_whole_url(text: &str) -> Result<Url> {
     let invalid = |detail: String| Error::new(ErrorKind::InvalidUrl, Phase::Preparing, "", detail);
     let url = match Url::parse(text) {
         Ok(url) => url,
@@ -336,6 +373,45 @@ impl HttpBody for SentBody {
             Body::Empty | Body::Spent => SizeHint::with_exact(0),
             Body::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Body::Stream(stream) => stream.size_hint(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parse_url, parse_whole_url};
+
+    #[test]
+    fn a_url_means_the_same_whatever_was_parsed_before() {
+        let origins = ["http://a.test", "http://user:secret@A.TEST:81", "http://[::1]:80", "HTTP://127.1"];
+        let rests = [
+            "",
+            "/",
+            "/a/../b?c#d",
+            "//b.test/",
+            "/\\b.test/",
+            "/\t/b.test/",
+            "/\n\\b.test",
+            "\\b.test",
+            "?q",
+            "#f",
+            ".b.test/",
+            "/ä ?ö",
+            "/%2e%2e/x",
+            "/a//b",
+            "/`^{}|\"<>",
+            ":82/",
+            "@b.test/",
+        ];
+        for before in origins {
+            for origin in origins {
+                for rest in rests {
+                    let _ = parse_url(&format!("{before}/before"));
+                    let text = format!("{origin}{rest}");
+                    let expected = parse_whole_url(&text).map_err(|error| error.to_string());
+                    assert_eq!(parse_url(&text).map_err(|error| error.to_string()), expected, "{text:?}");
+                }
+            }
         }
     }
 }

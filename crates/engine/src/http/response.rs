@@ -15,6 +15,7 @@ use super::connection::{Connection, explain};
 use super::error::{Error, Phase, Result};
 use super::phases::{Phases, Timings};
 use super::pool::{InFlight, Lease};
+use crate::handle::now_ns;
 
 /// A body that nobody wants is read up to this size for the sake of its connection.
 const RECYCLE_BYTES_MAX: usize = 64 * 1024;
@@ -91,7 +92,7 @@ impl Answer {
 impl Response {
     pub(super) fn new(answer: Answer, url: Url, redirects: u32, mut phases: Phases, in_flight: InFlight) -> Self {
         let Answer { mut head, incoming, connection, lease } = answer;
-        phases.enter(Phase::Receiving);
+        phases.enter(Phase::Receiving, now_ns());
         let carrier = Some((connection, lease));
         Self {
             status: head.status,
@@ -184,7 +185,9 @@ impl ResponseBody {
     /// As [`Response::chunk`].
     pub async fn chunks(&mut self) -> Result<Vec<Bytes>> {
         let mut chunks = Vec::new();
-        self.phases.resume();
+        if self.phases.timings.total.is_none() {
+            self.phases.resume();
+        }
         std::future::poll_fn(|context| {
             loop {
                 match self.poll_chunk(context) {
@@ -212,7 +215,6 @@ impl ResponseBody {
                 Poll::Ready(Some(Ok(piece))) => {
                     // Trailers are not handed out.
                     if let Ok(data) = piece.into_data() {
-                        self.phases.progress();
                         return Poll::Ready(Ok(Some(data)));
                     }
                 }
@@ -236,14 +238,14 @@ impl ResponseBody {
             frame = Pin::new(&mut self.incoming).poll_frame(&mut nobody);
         }
         if connection.traffic.received.get() != before {
-            self.phases.progress();
+            self.phases.progress(now_ns());
         }
         self.phases.poll_due(context).map(|error| Err(self.fail(error)))
     }
 
     /// The body is whole: the connection goes back, or is closed if nothing may follow on it.
     fn finish(&mut self, context: &mut Context<'_>) {
-        self.phases.timings.total = Some(self.phases.elapsed());
+        self.phases.timings.total = Some(self.phases.since_start(now_ns()));
         if let Some((mut connection, lease)) = self.carrier.take() {
             if connection.is_reusable(context) {
                 lease.give_back(connection);
