@@ -13,12 +13,15 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use super::convert;
 use super::outbox::{Delivery, Outcome, Slot};
 
+/// A body up to this size is copied out of the buffer that its connection reads into, so that this is used again.
+const COMPACT_BYTES_MAX: usize = 16 * 1024;
+
 /// An answer, before Python sees it.
 pub struct Answer {
     status: u16,
     version: Version,
     reason: Vec<u8>,
-    headers: HeaderMap,
+    headers: Fields,
     url: String,
     redirects: u32,
     timings: Timings,
@@ -41,8 +44,48 @@ pub async fn fetch(
         answer.stream = Some(stream);
         return Ok(answer);
     }
-    let body = response.chunks().await?;
+    let mut body = response.chunks().await?;
+    let length: usize = body.iter().map(Bytes::len).sum();
+    if length <= COMPACT_BYTES_MAX {
+        body = vec![body.concat().into()];
+    }
     Ok(Answer::new(&mut response, body))
+}
+
+/// Header fields in one piece. The engine's own share the buffer that their connection reads into, which would then
+/// have to be a new one for every response.
+struct Fields {
+    text: Vec<u8>,
+    /// Where each name and each value ends.
+    ends: Vec<(u32, u32)>,
+}
+
+impl Fields {
+    fn new(headers: HeaderMap) -> Self {
+        let mut fields = Self { text: Vec::with_capacity(256), ends: Vec::with_capacity(headers.len()) };
+        for (name, value) in &headers {
+            fields.text.extend_from_slice(name.as_str().as_bytes());
+            let name_end = fields.end();
+            fields.text.extend_from_slice(value.as_bytes());
+            fields.ends.push((name_end, fields.end()));
+        }
+        fields
+    }
+
+    /// A head is refused long before it is too large for this.
+    fn end(&self) -> u32 {
+        u32::try_from(self.text.len()).unwrap_or(u32::MAX)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut start = 0;
+        self.ends.iter().map(move |&(name_end, value_end)| {
+            let (name_end, value_end) = (name_end as usize, value_end as usize);
+            let pair = (&self.text[start..name_end], &self.text[name_end..value_end]);
+            start = value_end;
+            pair
+        })
+    }
 }
 
 impl Answer {
@@ -51,7 +94,7 @@ impl Answer {
             status: response.status.as_u16(),
             version: response.version,
             reason: response.reason().to_vec(),
-            headers: std::mem::take(&mut response.headers),
+            headers: Fields::new(std::mem::take(&mut response.headers)),
             url: response.url.to_string(),
             redirects: response.redirects,
             timings: *response.timings(),
@@ -244,15 +287,9 @@ impl RawResponse {
 
     #[getter]
     fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let headers = &self.answer.headers;
-        let pairs = headers
-            .iter()
-            .map(|(name, value)| (PyBytes::new(py, name.as_str().as_bytes()), PyBytes::new(py, value.as_bytes())));
-        let list = PyList::empty(py);
-        for pair in pairs {
-            list.append(pair)?;
-        }
-        Ok(list)
+        let fields = self.answer.headers.iter();
+        let pairs: Vec<_> = fields.map(|(name, value)| (PyBytes::new(py, name), PyBytes::new(py, value))).collect();
+        PyList::new(py, pairs)
     }
 
     #[getter]
