@@ -4,6 +4,7 @@
 //! workers pause while too much waits. An iterator that finds something waiting gets it without a turn of the loop.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -14,7 +15,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
-use pyo3::types::{PyIterator, PyList};
+use pyo3::types::{PyIterator, PyList, PyTuple};
 
 use super::answer::{self, Answer, RawResponse};
 use super::background::{self, RemoteTask};
@@ -26,13 +27,55 @@ use super::outbox::{Delivery, Outcome};
 /// So many outcomes may wait for the iterator, or twice the limit if that is more.
 const WAITING_MIN: usize = 256;
 
-type Fetched = Result<Box<Answer>, Error>;
+type Fetched = Result<Box<Answer>, Failure>;
+
+/// Why there is no answer.
+enum Failure {
+    Http(Error),
+    /// What was given is not a request.
+    Call(PyErr),
+}
+
+/// Where a worker gets its requests from.
+enum Source {
+    /// A loop of ours: each is made when its turn comes, in the loop's own thread. Thousands made in advance would be
+    /// long out of the processor's cache by then.
+    Given(Py<PyTuple>, Terms),
+    /// The background engine, which knows no Python.
+    Made(Mutex<Vec<Option<Made>>>),
+}
+
+type Made = Result<SendRequest, Failure>;
+
+impl Source {
+    fn request(&self, index: usize) -> Option<Made> {
+        match self {
+            Self::Given(requests, terms) => Python::try_attach(|py| make(requests.bind(py), index, *terms)),
+            Self::Made(made) => made.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index)?.take(),
+        }
+    }
+}
+
+fn make(requests: &Bound<'_, PyTuple>, index: usize, terms: Terms) -> Made {
+    type Parts<'py> = (PyBackedStr, PyBackedStr, Bound<'py, PyList>, Option<PyBackedBytes>);
+    let item = requests.get_borrowed_item(index).map_err(Failure::Call)?;
+    let (method, url, headers, body): Parts<'_> = item.extract().map_err(|error| {
+        let detail = format!("requests[{index}] is not (method, url, headers, body): {error}");
+        Failure::Call(PyTypeError::new_err(detail))
+    })?;
+    let request = convert::request(&method, &url, &headers, body, terms).map_err(Failure::Call)?;
+    request.map(SendRequest::new).map_err(Failure::Http)
+}
 
 /// What the workers and the iterator share.
-struct Shared(Mutex<State>);
+struct Shared {
+    source: Source,
+    state: Mutex<State>,
+}
 
 struct State {
-    todo: VecDeque<(usize, SendRequest)>,
+    /// The requests that have not begun.
+    todo: Range<usize>,
     done: VecDeque<(usize, Fetched)>,
     /// Requests whose outcome has not been given out.
     left: usize,
@@ -45,11 +88,11 @@ struct State {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next request for a worker; `None` when there are no more.
-    async fn next(&self) -> Option<(usize, SendRequest)> {
+    async fn next(&self) -> Option<usize> {
         std::future::poll_fn(|context| {
             let mut state = self.lock();
             if state.todo.is_empty() {
@@ -59,7 +102,7 @@ impl Shared {
                 state.paused.push(context.waker().clone());
                 return Poll::Pending;
             }
-            Poll::Ready(state.todo.pop_front())
+            Poll::Ready(state.todo.next())
         })
         .await
     }
@@ -86,8 +129,15 @@ impl Shared {
 }
 
 async fn work(shared: Arc<Shared>, handle: LoopHandle, client: Client) {
-    while let Some((index, request)) = shared.next().await {
-        let fetched = answer::fetch(handle.clone(), client.clone(), request.into_inner(), false).await;
+    while let Some(index) = shared.next().await {
+        let Some(request) = shared.source.request(index) else { return };
+        let fetched = match request {
+            Ok(request) => {
+                let fetched = answer::fetch(handle.clone(), client.clone(), request.into_inner(), false);
+                fetched.await.map_err(Failure::Http)
+            }
+            Err(failure) => Err(failure),
+        };
         shared.finish(index, fetched);
     }
 }
@@ -111,18 +161,25 @@ impl FetchMany {
         if limit == 0 {
             return Err(PyValueError::new_err("limit=0 would let no request through"));
         }
-        let (todo, done) = sort(requests, terms)?;
-        let workers = limit.min(todo.len());
+        let requests = requests.to_tuple();
+        let count = requests.len();
+        let native = native_handle(event_loop)?;
+        let source = if native.is_some() {
+            Source::Given(requests.unbind(), terms)
+        } else {
+            Source::Made(Mutex::new((0..count).map(|index| Some(make(&requests, index, terms))).collect()))
+        };
         let state = State {
-            left: todo.len() + done.len(),
-            todo,
-            done,
+            todo: 0..count,
+            done: VecDeque::new(),
+            left: count,
             done_max: WAITING_MIN.max(limit.saturating_mul(2)),
             paused: Vec::new(),
             wanted: Vec::new(),
         };
-        let shared = Arc::new(Shared(Mutex::new(state)));
-        let jobs = match native_handle(event_loop)? {
+        let workers = limit.min(count);
+        let shared = Arc::new(Shared { source, state: Mutex::new(state) });
+        let jobs = match native {
             Some(handle) => {
                 let client = pools.on(&handle);
                 let worker = |_| Job::local(handle.spawn(work(Arc::clone(&shared), handle.clone(), client.clone())));
@@ -132,24 +189,6 @@ impl FetchMany {
         };
         Ok(Self { shared, event_loop: event_loop.clone().unbind(), jobs: Mutex::new(jobs) })
     }
-}
-
-type Sorted = (VecDeque<(usize, SendRequest)>, VecDeque<(usize, Fetched)>);
-
-/// The requests that can be sent, and the errors of those that cannot.
-fn sort(requests: &Bound<'_, PyList>, terms: Terms) -> PyResult<Sorted> {
-    let mut sorted = Sorted::default();
-    for (index, item) in requests.iter().enumerate() {
-        type Parts<'py> = (PyBackedStr, PyBackedStr, Bound<'py, PyList>, Option<PyBackedBytes>);
-        let (method, url, headers, body): Parts<'_> = item.extract().map_err(|error| {
-            PyTypeError::new_err(format!("requests[{index}] is not (method, url, headers, body): {error}"))
-        })?;
-        match convert::request(&method, &url, &headers, body, terms)? {
-            Ok(request) => sorted.0.push_back((index, SendRequest::new(request))),
-            Err(error) => sorted.1.push_back((index, Err(error))),
-        }
-    }
-    Ok(sorted)
 }
 
 /// One task of the background engine stands for all workers: dropping it drops them.
@@ -189,7 +228,8 @@ impl FetchMany {
         let jobs = std::mem::take(&mut *self.jobs.lock().unwrap_or_else(PoisonError::into_inner));
         drop(jobs);
         let mut state = self.shared.lock();
-        let dropped = (std::mem::take(&mut state.todo), std::mem::take(&mut state.done));
+        state.todo = 0..0;
+        let dropped = std::mem::take(&mut state.done);
         state.left = 0;
         let wanted = std::mem::take(&mut state.wanted);
         drop(state);
@@ -238,7 +278,8 @@ impl Next {
                     let response = RawResponse::new(answer, Some(many.event_loop.clone_ref(py)));
                     Bound::new(py, response)?.into_any()
                 }
-                Err(error) => convert::exception(py, &error).into_value(py).into_bound(py).into_any(),
+                Err(Failure::Http(error)) => convert::exception(py, &error).into_value(py).into_bound(py).into_any(),
+                Err(Failure::Call(error)) => error.into_value(py).into_bound(py).into_any(),
             };
             return Err(PyStopIteration::new_err(((index, item.unbind()),)));
         }
