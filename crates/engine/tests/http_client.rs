@@ -460,3 +460,59 @@ fn informational_answers_are_passed_over_and_http_1_0_closes() {
         }
     });
 }
+
+#[test]
+fn an_answer_that_comes_before_all_is_sent_is_heard() {
+    for last_words in ["", "connection: close\r\n"] {
+        let url = peer(move |listener| {
+            let Ok((mut stream, _)) = listener.accept() else { return };
+            read_head(&mut stream);
+            let answer = format!("HTTP/1.1 413 Too Large\r\n{last_words}content-length: 2\r\n\r\nno");
+            let _ = stream.write_all(answer.as_bytes());
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            std::thread::sleep(Duration::from_secs(1));
+        });
+        let mut request = Request::new("POST", &url).unwrap();
+        request.body = Body::Whole(vec![0; 32 << 20].into());
+        with_client(Limits::default(), |_, client| async move {
+            let mut response = client.fetch(request).await.unwrap();
+            assert_eq!((response.status.as_u16(), response.bytes().await.unwrap().as_ref()), (413, b"no".as_slice()));
+            assert_eq!(client.statistics().open, 0, "half of a request is left to send: the connection is of no use");
+        });
+    }
+}
+
+#[test]
+fn a_head_without_end_is_refused_before_it_fills_the_memory() {
+    let url = peer(|listener| {
+        let Ok((mut stream, _)) = listener.accept() else { return };
+        read_head(&mut stream);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nx: ");
+        while stream.write_all(&[b'x'; 4096]).is_ok() {}
+    });
+    with_client(Limits::default(), |_, client| async move {
+        let error = client.fetch(Request::get(&url).unwrap()).await.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::RemoteProtocol, "{error}");
+    });
+}
+
+#[test]
+fn an_answer_may_come_byte_by_byte() {
+    let answer: &[u8] =
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n3\r\n!!!\r\n0\r\nx: y\r\n\r\n";
+    let url = peer(move |listener| {
+        let Ok((mut stream, _)) = listener.accept() else { return };
+        let _ = stream.set_nodelay(true);
+        read_head(&mut stream);
+        for byte in answer {
+            let _ = stream.write_all(&[*byte]);
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        read_head(&mut stream);
+    });
+    with_client(Limits::default(), |_, client| async move {
+        let mut response = client.fetch(Request::get(&url).unwrap()).await.unwrap();
+        assert_eq!(response.bytes().await.unwrap(), "ok!!!");
+        assert_eq!(client.statistics().idle, 1);
+    });
+}
