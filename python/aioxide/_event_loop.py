@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import selectors
 import signal
 import socket
 import ssl
@@ -46,10 +47,11 @@ class EventLoop(_native.Loop, asyncio.SelectorEventLoop):
     _ssock: socket.socket | None
     _csock: socket.socket | None
 
-    def __init__(self) -> None:
-        # SelectorEventLoop's own __init__ would open a selector and a pair of sockets that we have no use for.
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        # SelectorEventLoop's own __init__ would open a selector and a pair of sockets that we have no use for. A
+        # selector that is given, as SelectorEventLoop allows, is only closed with the loop: the driver does its work.
         base_events.BaseEventLoop.__init__(self)
-        self._selector = None
+        self._selector = selector
         self._ssock = None
         self._csock = None
         self._internal_fds = 0
