@@ -1,5 +1,6 @@
 //! The client: takes a request through pool and connection to its response.
 
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -120,7 +121,12 @@ impl Client {
     ///
     /// # Errors
     /// Whatever [`ErrorKind`] names.
-    pub async fn fetch(&self, mut request: Request) -> Result<Response> {
+    pub fn fetch(&self, request: Request) -> impl Future<Output = Result<Response>> + use<> {
+        // What is large lives apart: futures are moved, as are responses.
+        self.clone().fetch_boxed(Box::new(request))
+    }
+
+    async fn fetch_boxed(self, mut request: Box<Request>) -> Result<Response> {
         let Inner { handle, pool, control } = &*self.0;
         if control.0.is_closed() {
             return Err(Error::closed(request.authority()));
@@ -128,7 +134,7 @@ impl Client {
         let in_flight = pool.begin_request();
         let now = now_ns();
         let mut acquire = pool.acquire(request.authority(), now);
-        let mut phases = Phases::begin(handle, &request, acquire.name(), now);
+        let mut phases = Box::new(Phases::begin(handle, &request, acquire.name(), now));
         let mut redirects = 0;
         loop {
             let answer = exchange(handle, acquire, &mut request, &mut phases).await?;

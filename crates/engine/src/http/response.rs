@@ -45,7 +45,7 @@ pub struct ResponseBody {
     incoming: Incoming,
     /// The connection, until the body is whole.
     carrier: Option<(Box<Connection>, Lease)>,
-    phases: Phases,
+    phases: Box<Phases>,
     failure: Option<Error>,
     _in_flight: InFlight,
 }
@@ -90,7 +90,7 @@ impl Answer {
 }
 
 impl Response {
-    pub(super) fn new(answer: Answer, url: Url, redirects: u32, mut phases: Phases, in_flight: InFlight) -> Self {
+    pub(super) fn new(answer: Answer, url: Url, redirects: u32, mut phases: Box<Phases>, in_flight: InFlight) -> Self {
         let Answer { mut head, incoming, connection, lease } = answer;
         phases.enter(Phase::Receiving, now_ns());
         let carrier = Some((connection, lease));
