@@ -20,16 +20,17 @@ import weakref
 from asyncio import base_events, constants, events, format_helpers, sslproto, trsock
 from asyncio.log import logger
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
 
-from . import _native
+from . import _native, _stock
 
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-class EventLoop(_native.Loop, asyncio.SelectorEventLoop):
+class EventLoop(_native.Loop, _stock.SelectorEventLoop):
     """A drop-in for asyncio's event loop.
 
     It is used like any other: through `aioxide.run`, or as a loop factory. It belongs to the thread that runs it;
@@ -125,7 +126,7 @@ class EventLoop(_native.Loop, asyncio.SelectorEventLoop):
             return
         signal.set_wakeup_fd(-1 if before == self._csock.fileno() else before)
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(self, sig: int, callback: Callable[[Unpack[_Ts]], Any], *args: *_Ts) -> None:
         """Call `callback(*args)` on the loop when the process gets signal `sig`. Main thread only."""
         if self._csock is None:
             self._check_closed()
@@ -154,7 +155,7 @@ class EventLoop(_native.Loop, asyncio.SelectorEventLoop):
         self.call_exception_handler(context)
 
     def _callback_was_slow(self, handle: Any, seconds: float) -> None:
-        logger.warning("Executing %s took %.3f seconds", base_events._format_handle(handle), seconds)
+        logger.warning("Executing %s took %.3f seconds", _stock.format_handle(handle), seconds)
 
     # -- transports ---------------------------------------------------------------------------------------------
 
@@ -186,7 +187,8 @@ class EventLoop(_native.Loop, asyncio.SelectorEventLoop):
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
         **newer: Any,
     ) -> asyncio.Transport:
-        ssl_protocol = sslproto.SSLProtocol(
+        # Typed as if all of these were always given.
+        ssl_protocol = cast(Any, sslproto.SSLProtocol)(
             self,
             protocol,
             sslcontext,
@@ -208,7 +210,7 @@ class EventLoop(_native.Loop, asyncio.SelectorEventLoop):
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
         if not isinstance(transp, _native.SocketTransport):
-            return cast(int, await super()._sendfile_native(transp, file, offset, count))
+            return await super()._sendfile_native(transp, file, offset, count)
         was_reading = transp.is_reading()
         transp.pause_reading()
         await transp._make_empty_waiter()
@@ -264,7 +266,9 @@ class EventLoop(_native.Loop, asyncio.SelectorEventLoop):
         self._remove_reader(sock.fileno())
         self.call_later(constants.ACCEPT_RETRY_DELAY, self._resume_accepting, factory, sock, args, newer)
 
-    def _resume_accepting(self, factory: Any, sock: socket.socket, args: tuple[Any, ...], newer: dict[str, Any]) -> None:
+    def _resume_accepting(
+        self, factory: Any, sock: socket.socket, args: tuple[Any, ...], newer: dict[str, Any]
+    ) -> None:
         if sock.fileno() != -1:
             self._start_serving(factory, sock, *args, **newer)
 
@@ -277,7 +281,7 @@ class EventLoop(_native.Loop, asyncio.SelectorEventLoop):
         except (SystemExit, KeyboardInterrupt):
             conn.close()
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it ends this connection alone, as in asyncio
             conn.close()
             if self._debug:
                 self.call_exception_handler(
