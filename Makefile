@@ -65,11 +65,29 @@ history: $(STAMPS)/native  ## Run every style of the history of async, and draw 
 
 # ------------------------------------------------------------------------------------------------- tests
 
-.PHONY: test test-python test-rust
+.PHONY: test test-python test-free-threaded test-rust
 test: test-python test-rust  ## Run the tests: Python's under -X dev -W error, then the engine's own
 
 test-python: $(STAMPS)/native $(STAMPS)/test-tools
 	$(BIN)/python -X dev -W error -m pytest $(PYTEST_ARGS)
+
+# PyO3 0.28.3 is the last that builds for free-threaded 3.13: a copy of the tree has a lock file with that.
+FREE_THREADED := .venvs/free-threaded
+FREE_THREADED_PYO3 := 0.28.3
+IS_FREE := import sys, aioxide._native; assert not sys._is_gil_enabled(), "the GIL is on"
+
+test-free-threaded:  ## The same tests on a free-threaded Python with the GIL off (PYTHON=python3.13t)
+	@$(PYTHON) -c 'import sys; sys.exit(getattr(sys, "_is_gil_enabled", lambda: True)())' \
+		|| { echo "$(PYTHON) is no free-threaded build: name one, make test-free-threaded PYTHON=python3.13t"; exit 1; }
+	@mkdir -p $(FREE_THREADED)
+	@find $(FREE_THREADED) -mindepth 1 -maxdepth 1 ! -name target ! -name .venv ! -name 'Cargo.lock*' -exec rm -rf {} +
+	tar -c --exclude=./.git --exclude=./Cargo.lock --exclude=target --exclude='.venv*' --exclude='*.so' . | tar -x -C $(FREE_THREADED)
+	@cmp -s Cargo.lock $(FREE_THREADED)/Cargo.lock.newest || { cp Cargo.lock $(FREE_THREADED)/ && cd $(FREE_THREADED) \
+		&& cargo update --package pyo3 --precise $(FREE_THREADED_PYO3) && cp $(CURDIR)/Cargo.lock Cargo.lock.newest; }
+	@rm -f $(FREE_THREADED)/.venv/stamps/native
+	$(MAKE) -C $(FREE_THREADED) develop PYTHON=$(PYTHON) VENV=.venv
+	$(FREE_THREADED)/.venv/bin/python -c '$(IS_FREE)'
+	$(MAKE) -C $(FREE_THREADED) test-python PYTHON=$(PYTHON) VENV=.venv
 
 test-rust:
 	cargo test --package aioxide --all-targets

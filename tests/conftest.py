@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -28,3 +30,11 @@ def runner(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[as
     """An `asyncio.Runner` on a loop of `loop_factory`, closed when the test ends."""
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         yield runner
+
+
+@pytest.fixture(scope="session", autouse=True)
+def gil_stays_off() -> Iterator[None]:
+    """On a free-threaded build nothing that the tests import or do may turn the GIL on."""
+    yield
+    if sysconfig.get_config_var("Py_GIL_DISABLED") and os.environ.get("PYTHON_GIL") != "1":
+        assert not sys._is_gil_enabled()

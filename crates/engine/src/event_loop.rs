@@ -73,9 +73,25 @@ pub struct RemoteScheduler<T> {
 
 impl<T> RemoteScheduler<T> {
     /// Schedules a handle from any thread and wakes the loop.
-    pub fn call_soon(&self, handle: T) {
-        self.injector.push(handle);
+    ///
+    /// # Errors
+    /// Gives the handle back if the loop is closed.
+    pub fn call_soon(&self, handle: T) -> Result<(), T> {
+        self.injector.push_if_open(handle)?;
         self.remote.wake();
+        Ok(())
+    }
+
+    /// Whether the loop was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.injector.is_closed()
+    }
+
+    /// Who runs the loop.
+    #[must_use]
+    pub fn remote(&self) -> &Remote {
+        &self.remote
     }
 }
 
@@ -180,14 +196,22 @@ impl<H: Host> EventLoop<H> {
         }
     }
 
-    fn own(&self) -> Result<Disown<'_>, RunError<H::Error>> {
+    /// Takes the loop for a run. A thread may have taken it before, and then keeps it afterwards.
+    fn own(&self) -> Result<Running<'_>, RunError<H::Error>> {
         let remote = self.handle.remote();
-        if remote.try_own() { Ok(Disown(remote)) } else { Err(RunError::Busy) }
+        let was_owner = remote.is_owner();
+        if remote.is_running() || !(was_owner || remote.try_own()) {
+            return Err(RunError::Busy);
+        }
+        remote.set_running(true);
+        Ok(Running { remote, was_owner })
     }
 
-    /// Drops all tasks, handles and timers. The handles are given back for the host to drop where it may.
+    /// Drops all tasks, handles and timers. The handles are given back for the host to drop where it may. Other
+    /// threads' handles are refused from now on.
     #[must_use]
     pub fn close(&self) -> Vec<H::Handle> {
+        self.injector.close();
         self.handle.close();
         self.take_injected();
         let mut handles: Vec<_> = std::mem::take(&mut *self.ready.borrow_mut()).into();
@@ -327,6 +351,7 @@ impl<H: Host> EventLoop<H> {
 
 impl<H: Host> Drop for EventLoop<H> {
     fn drop(&mut self) {
+        self.injector.close();
         // Sources, tasks and the loop refer to each other through `LoopHandle`: only closing undoes the knot.
         self.handle.close();
     }
@@ -343,11 +368,17 @@ pub enum RunError<E> {
     Busy,
 }
 
-struct Disown<'a>(&'a Remote);
+struct Running<'a> {
+    remote: &'a Remote,
+    was_owner: bool,
+}
 
-impl Drop for Disown<'_> {
+impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.disown();
+        self.remote.set_running(false);
+        if !self.was_owner {
+            self.remote.disown();
+        }
     }
 }
 

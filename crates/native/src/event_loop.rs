@@ -1,16 +1,16 @@
 //! `Loop`: the native half of `aioxide.EventLoop`.
 
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aioxide::reactor::TimerKey;
-use aioxide::{EventLoop, LoopHandle, RemoteScheduler, RunError, now_ns};
+use aioxide::{RemoteScheduler, RunError, now_ns};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
+use crate::engine::{Engine, Reached, closed};
 use crate::gil_cell::GilCell;
 use crate::handle::{Args, Handle, TimerHandle};
 use crate::host::{Job, PyHost};
@@ -24,8 +24,7 @@ pub const SCRATCH_BYTES: usize = 256 * 1024;
 /// The native half of `aioxide.EventLoop`: scheduling, timers, descriptors, and the turn itself.
 #[pyclass(module = "aioxide._native", name = "Loop", subclass, frozen)]
 pub struct Loop {
-    engine: GilCell<Option<Rc<EventLoop<PyHost>>>>,
-    remote: RemoteScheduler<Job>,
+    engine: Engine,
     debug: AtomicBool,
     pub watches: GilCell<Watches>,
     pub scratch: GilCell<Vec<u8>>,
@@ -33,30 +32,26 @@ pub struct Loop {
 }
 
 impl Loop {
-    /// The engine, or the error that asyncio gives for a closed loop.
-    pub fn engine(&self, py: Python<'_>) -> PyResult<Rc<EventLoop<PyHost>>> {
-        self.engine.borrow(py).clone().ok_or_else(closed)
+    /// The engine, as [`Engine::reach`] gives it.
+    pub fn reach(&self, py: Python<'_>) -> PyResult<Option<Reached<'_>>> {
+        self.engine.reach(py)
     }
 
-    /// The loop as Rust futures see it.
-    pub fn loop_handle(&self, py: Python<'_>) -> PyResult<LoopHandle> {
-        self.engine.borrow(py).as_ref().map(|engine| engine.handle().clone()).ok_or_else(closed)
+    /// The way in from any thread.
+    pub fn remote(&self) -> &RemoteScheduler<Job> {
+        self.engine.remote()
+    }
+
+    fn check_open(&self) -> PyResult<()> {
+        if self.remote().is_closed() { Err(closed()) } else { Ok(()) }
     }
 
     pub fn is_debug(&self) -> bool {
         self.debug.load(Ordering::Relaxed)
     }
 
-    pub fn cancel_timer(&self, py: Python<'_>, key: TimerKey) {
-        let job = self.engine.borrow(py).as_ref().and_then(|engine| engine.cancel_timer(key));
-        drop(job);
-    }
-
-    /// Schedules a job of our own making.
-    pub fn schedule(&self, py: Python<'_>, job: Job) -> PyResult<()> {
-        let engine = self.engine.borrow(py);
-        engine.as_ref().ok_or_else(closed)?.call_soon(job);
-        Ok(())
+    pub fn cancel_timer(slf: &Bound<'_, Self>, key: TimerKey) {
+        Self::on_loop(slf, move |_, engine| drop(engine.cancel_timer(key)));
     }
 
     /// Reports what a callback raised, or passes it on if it must end the run.
@@ -96,29 +91,30 @@ impl Loop {
         if this.is_debug() {
             slf.call_method0(intern!(py, "_check_thread"))?;
         }
-        let engine = this.engine(py)?;
+        this.check_open()?;
         let handle = Bound::new(py, Self::new_handle(slf, "call_soon", args, 0)?)?;
         Self::trace(slf, handle.get())?;
         if aioxide::timeline::is_recording() {
             crate::timeline::scheduled(slf, handle.get());
         }
-        engine.call_soon(Job::Handle(handle.clone().unbind()));
+        this.schedule(py, Job::Handle(handle.clone().unbind()))?;
         Ok(handle.into_any().unbind())
     }
 
     fn call_soon_threadsafe(slf: &Bound<'_, Self>, args: &FastArgs<'_, '_>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
-        let engine = slf.get().engine(py)?;
+        let this = slf.get();
+        this.check_open()?;
         let handle = Bound::new(py, Self::new_handle(slf, "call_soon_threadsafe", args, 0)?)?;
         Self::trace(slf, handle.get())?;
         if aioxide::timeline::is_recording() {
             crate::timeline::scheduled(slf, handle.get());
         }
         let job = Job::Handle(handle.clone().unbind());
-        if engine.handle().remote().is_owner() {
-            engine.call_soon(job)
+        if this.remote().remote().is_owner() {
+            this.schedule(py, job)?;
         } else {
-            slf.get().remote.call_soon(job)
+            this.schedule_threadsafe(job)?;
         }
         Ok(handle.into_any().unbind())
     }
@@ -141,7 +137,7 @@ impl Loop {
 
     fn call_when(slf: &Bound<'_, Self>, method: &str, when: f64, args: &FastArgs<'_, '_>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
-        let engine = slf.get().engine(py)?;
+        slf.get().check_open()?;
         if slf.get().is_debug() {
             slf.call_method0(intern!(py, "_check_thread"))?;
         }
@@ -151,15 +147,16 @@ impl Loop {
         }
         Self::trace(slf, &handle)?;
         let timer = TimerHandle::build(py, handle, when)?;
-        let base = timer.as_super();
-        let key = engine.call_at(nanoseconds(when), Job::Handle(base.clone().unbind()));
-        base.get().set_timer(py, key);
+        let base = timer.as_super().clone().unbind();
+        Self::on_loop(slf, move |event_loop, engine| {
+            let py = event_loop.py();
+            if !base.get().is_cancelled(py) {
+                let key = engine.call_at(nanoseconds(when), Job::Handle(base.clone_ref(py)));
+                base.get().set_timer(py, key);
+            }
+        });
         Ok(timer.into_any().unbind())
     }
-}
-
-fn closed() -> PyErr {
-    PyRuntimeError::new_err("Event loop is closed")
 }
 
 /// `loop.time()` of a clock reading; the division is the one that `time.monotonic()` makes.
@@ -179,10 +176,8 @@ impl Loop {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let engine = EventLoop::new()?;
         Ok(Self {
-            remote: engine.remote(),
-            engine: GilCell::new(Some(Rc::new(engine))),
+            engine: Engine::new()?,
             debug: AtomicBool::new(false),
             watches: GilCell::default(),
             scratch: GilCell::new(Vec::new()),
@@ -197,33 +192,30 @@ impl Loop {
     }
 
     /// Ends `run_forever()` once the callbacks that are ready have run.
-    fn stop(&self, py: Python<'_>) {
-        if let Some(engine) = self.engine.borrow(py).as_ref() {
-            engine.stop();
-        }
+    fn stop(slf: &Bound<'_, Self>) {
+        Self::on_loop(slf, |_, engine| engine.stop());
     }
 
     /// Turns the loop until `stop()`.
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let engine = slf.get().engine(py)?;
+        let busy = || PyRuntimeError::new_err("This event loop is already running");
+        let engine = slf.get().reach(py)?.ok_or_else(busy)?;
         let host = PyHost::new(slf.clone().unbind());
         engine.run(&host).map_err(|error| match error {
             RunError::Host(error) => error,
             RunError::Io(error) => error.into(),
-            RunError::Busy => PyRuntimeError::new_err("This event loop is already running"),
+            RunError::Busy => busy(),
         })
     }
 
     /// Frees the loop's descriptors, callbacks, tasks and watches.
-    fn _close(slf: &Bound<'_, Self>) {
-        let py = slf.py();
-        let this = slf.get();
-        let engine = this.engine.borrow_mut(py).take();
-        let watches = std::mem::take(&mut *this.watches.borrow_mut(py));
-        let lanes = std::mem::take(&mut *this.lanes.borrow_mut(py));
-        let jobs = engine.as_ref().map(|engine| engine.close());
-        drop((jobs, watches, lanes, engine));
+    fn _close(&self, py: Python<'_>) -> PyResult<()> {
+        let held = self.engine.close(py)?;
+        let watches = std::mem::take(&mut *self.watches.borrow_mut(py));
+        let lanes = std::mem::take(&mut *self.lanes.borrow_mut(py));
+        drop((watches, lanes, held));
+        Ok(())
     }
 
     fn _set_debug(&self, enabled: bool) {
@@ -236,15 +228,13 @@ impl Loop {
     }
 
     /// As `_add_callback`, from a signal handler or another thread.
-    fn _add_callback_signalsafe(&self, handle: &Bound<'_, PyAny>) {
-        self.remote.call_soon(Job::Foreign(handle.clone().unbind()));
+    fn _add_callback_signalsafe(&self, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.schedule_threadsafe(Job::Foreign(handle.clone().unbind()))
     }
 
     /// Wakes the loop if it waits.
-    fn _write_to_self(&self, py: Python<'_>) {
-        if let Some(engine) = self.engine.borrow(py).as_ref() {
-            engine.handle().remote().wake();
-        }
+    fn _write_to_self(&self) {
+        self.remote().remote().wake();
     }
 
     #[pyo3(signature = (fd, callback, *args))]
@@ -295,29 +285,23 @@ impl Loop {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let mut result = Ok(());
-        if let Some(engine) = self.engine.try_borrow_in_gc() {
-            if let Some(engine) = engine.as_ref() {
-                engine.visit_handles(|job| {
-                    if result.is_ok() {
-                        result = job.traverse(visit);
-                    }
-                });
+        self.engine.visit_in_gc(|job| {
+            if result.is_ok() {
+                result = job.traverse(&visit);
             }
-        }
+        });
         result?;
         if let Some(lanes) = self.lanes.try_borrow_in_gc() {
-            lanes.traverse(visit)?;
+            lanes.traverse(&visit)?;
         }
         match self.watches.try_borrow_in_gc() {
-            Some(watches) => watches.traverse(visit),
+            Some(watches) => watches.traverse(&visit),
             None => Ok(()),
         }
     }
 
     fn __clear__(&self) {
-        if let Some(Some(engine)) = self.engine.take_in_gc() {
-            drop(engine.close());
-        }
+        drop(self.engine.close_in_gc());
         drop(self.watches.take_in_gc());
         drop(self.lanes.take_in_gc());
     }

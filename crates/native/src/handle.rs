@@ -162,7 +162,7 @@ impl Handle {
             (state.call.take(), state.timer.take())
         };
         if let Some(key) = timer {
-            this.event_loop.get().cancel_timer(py, key);
+            Loop::cancel_timer(this.event_loop.bind(py), key);
         }
         drop(call);
         Ok(())
@@ -194,8 +194,9 @@ impl Handle {
 
     #[getter(_args)]
     fn get_args(&self, py: Python<'_>) -> PyResult<Option<Py<PyTuple>>> {
-        let state = self.state.borrow(py);
-        state.call.as_ref().map(|call| call.args.to_tuple(py).map(Bound::unbind)).transpose()
+        // Making the tuple may run the collector, and that anything: the cell must be closed by then.
+        let args = self.state.borrow(py).call.as_ref().map(|call| call.args.clone_ref(py));
+        args.map(|args| args.to_tuple(py).map(Bound::unbind)).transpose()
     }
 
     #[getter(_cancelled)]

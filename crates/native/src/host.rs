@@ -20,10 +20,12 @@ pub enum Job {
     Foreign(Py<PyAny>),
     /// A step in a transport's life, which needs no handle.
     Transport(Py<SocketTransport>, TransportJob),
+    /// What another thread left to the loop, see [`Loop::on_loop`].
+    Deferred(Box<dyn FnOnce(&Bound<'_, Loop>) + Send>),
 }
 
 impl Job {
-    pub fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Handle(handle) => visit.call(handle),
             Self::Foreign(handle) => visit.call(handle),
@@ -31,6 +33,8 @@ impl Job {
                 visit.call(transport)?;
                 job.traverse(visit)
             }
+            // What it holds counts as held from outside, and it is soon run.
+            Self::Deferred(_) => Ok(()),
         }
     }
 }
@@ -110,6 +114,10 @@ impl aioxide::Host for PyHost {
             }
             Job::Transport(transport, job) => SocketTransport::run_job(transport.bind(py), job),
             Job::Foreign(handle) => self.call_foreign(py, handle.bind(py)),
+            Job::Deferred(act) => {
+                act(self.event_loop.bind(py));
+                Ok(())
+            }
         }
     }
 
@@ -150,4 +158,31 @@ pub fn detached<R>(py: Python<'_>, wait: impl FnOnce() -> R) -> R {
     }
     let carried = Carried(wait);
     py.detach(move || carried.call()).0
+}
+
+/// How a thread waits for another that is soon done: at first attached, then detached, so that the collector may stop
+/// the world meanwhile.
+#[cfg(Py_GIL_DISABLED)]
+#[derive(Default)]
+pub struct Patience {
+    tries: u32,
+}
+
+#[cfg(Py_GIL_DISABLED)]
+impl Patience {
+    const SPINS: u32 = 32;
+    const YIELDS: u32 = 64;
+    const PAUSE: std::time::Duration = std::time::Duration::from_micros(50);
+
+    /// Waits a moment.
+    pub fn wait(&mut self, py: Python<'_>) {
+        self.tries += 1;
+        if self.tries <= Self::SPINS {
+            std::hint::spin_loop();
+        } else if self.tries <= Self::YIELDS {
+            detached(py, std::thread::yield_now);
+        } else {
+            detached(py, || std::thread::sleep(Self::PAUSE));
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! Python bindings of aioxide: they convert, call and map errors; policy lives in the engine or in Python.
 //!
-//! A call's way: [`event_loop`] schedules [`handle`]s on the engine's loop; [`host`] runs them and hands readiness to
-//! [`watches`], which know the callback or [`transport`] it concerns. [`raw`] has the calls PyO3 has no safe form for.
+//! A call's way: [`event_loop`] schedules [`handle`]s on the loop that [`engine`] lends to one thread at a time;
+//! [`host`] runs them and hands readiness to [`watches`], which know the callback or [`transport`] it concerns. [`raw`]
+//! has the calls PyO3 has no safe form for, [`gil_cell`] what threads share.
 
+mod engine;
 mod event_loop;
 mod gil_cell;
 mod handle;
@@ -16,8 +18,8 @@ mod watches;
 use pyo3::prelude::*;
 
 /// The native half of aioxide.
-// The GIL is needed: `gil_cell::GilCell` relies on it.
-#[pymodule(gil_used = true)]
+// What threads share on a free-threaded build is in a `gil_cell::GilCell`, an `engine::Engine`, or Sync by itself.
+#[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     event_loop::add_methods(module.py())?;
     module.add_class::<event_loop::Loop>()?;

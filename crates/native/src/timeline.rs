@@ -21,7 +21,7 @@ pub struct LaneBook {
 }
 
 impl LaneBook {
-    pub fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.tasks.values().try_for_each(|(_, _, task)| visit.call(task))
     }
 }

@@ -126,9 +126,7 @@ impl Watches {
     pub fn remove_transport(event_loop: &Bound<'_, Loop>, fd: RawFd, key: SourceKey) {
         let py = event_loop.py();
         let forgotten = {
-            if let Ok(handles) = event_loop.get().loop_handle(py) {
-                handles.remove_source(key);
-            }
+            Loop::on_loop(event_loop, move |_, engine| engine.handle().remove_source(key));
             event_loop.get().watches.borrow_mut(py).forget(key, fd)
         };
         drop(forgotten);
@@ -156,7 +154,7 @@ impl Watches {
         }
     }
 
-    pub fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         for (_, watch) in self.by_key.iter().flatten() {
             match watch {
                 Watch::Handles { reader, writer, .. } => {

@@ -6,5 +6,5 @@
 mod injector;
 mod tasks;
 
-pub use injector::{Injector, Remote};
+pub use injector::{Injector, Remote, this_thread};
 pub use tasks::{JoinHandle, Tasks};

@@ -131,7 +131,7 @@ impl Server {
     #[must_use]
     pub fn cpu_time(&self) -> (Duration, Duration) {
         let (sender, receiver) = mpsc::sync_channel(1);
-        self.scheduler.call_soon(Box::new(move || {
+        let _has_ended = self.scheduler.call_soon(Box::new(move || {
             if let Ok(time) = thread_cpu_time() {
                 // Nobody listens any more: then nobody misses it.
                 let _ = sender.send(time);

@@ -112,6 +112,8 @@ pub struct Stream(Mutex<Flow>);
 struct Flow {
     /// Who waits for the next piece.
     wanted: Option<Delivery>,
+    /// How often somebody began to wait.
+    reads: u64,
     /// The piece that came last, until somebody takes it: whoever waited for it may have given up.
     piece: Option<Bytes>,
     /// How the body ended.
@@ -126,19 +128,26 @@ impl Stream {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has `delivery` told when there is a piece, or the end.
-    fn want(&self, py: Python<'_>, delivery: Delivery) -> PyResult<()> {
-        let before = self.lock().wanted.take();
-        if let Some(before) = before {
-            if !before.is_given_up(py) {
-                self.lock().wanted = Some(before);
-                return Err(PyRuntimeError::new_err("another read of this body is still waiting"));
-            }
-        }
+    /// Has `delivery` told when there is a piece, or the end; false if there is one already.
+    fn want(&self, py: Python<'_>, delivery: Delivery) -> PyResult<bool> {
+        // To ask a future runs Python code, so nothing is locked meanwhile.
+        let (reads, before) = {
+            let flow = self.lock();
+            (flow.reads, flow.wanted.as_ref().map(|before| before.waiter(py)))
+        };
+        let is_awaited = before.is_some_and(|waiter| !waiter.is_given_up(py));
         let mut flow = self.lock();
-        flow.wanted = Some(delivery);
+        if is_awaited || flow.reads != reads {
+            return Err(PyRuntimeError::new_err("another read of this body is still waiting"));
+        }
+        if flow.piece.is_some() || flow.end.is_some() {
+            return Ok(false);
+        }
+        flow.reads += 1;
+        let replaced = flow.wanted.replace(delivery);
         wake(flow);
-        Ok(())
+        drop(replaced);
+        Ok(true)
     }
 
     /// What is known without waiting: a piece, or the end (an empty one).
@@ -307,11 +316,12 @@ impl RawResponse {
         if self.answer.stream.is_some() {
             return Ok(None);
         }
-        if let BodyState::Object(body) = &*self.body.lock().unwrap_or_else(PoisonError::into_inner) {
+        let mut state = self.body.lock().unwrap_or_else(PoisonError::into_inner);
+        if let BodyState::Object(body) = &*state {
             return Ok(Some(body.clone_ref(py)));
         }
         let body = join(py, &self.answer.body)?.unbind();
-        *self.body.lock().unwrap_or_else(PoisonError::into_inner) = BodyState::Object(body.clone_ref(py));
+        *state = BodyState::Object(body.clone_ref(py));
         Ok(Some(body))
     }
 
@@ -342,16 +352,19 @@ impl RawResponse {
         };
         let event_loop = event_loop.bind(py);
         let future = event_loop.call_method0(intern!(py, "create_future"))?;
-        match stream.take() {
-            Some(Ok(piece)) => {
-                future.call_method1(intern!(py, "set_result"), (PyBytes::new(py, &piece),))?;
+        loop {
+            match stream.take() {
+                Some(Ok(piece)) => {
+                    future.call_method1(intern!(py, "set_result"), (PyBytes::new(py, &piece),))?;
+                }
+                Some(Err(error)) => {
+                    future.call_method1(intern!(py, "set_exception"), (convert::exception(py, &error),))?;
+                }
+                None if stream.want(py, Delivery::to_future(event_loop, &future))? => {}
+                None => continue,
             }
-            Some(Err(error)) => {
-                future.call_method1(intern!(py, "set_exception"), (convert::exception(py, &error),))?;
-            }
-            None => stream.want(py, Delivery::to_future(event_loop, &future))?,
+            return Ok(future);
         }
-        Ok(future)
     }
 
     /// The next piece of the body; empty at its end.
@@ -366,8 +379,9 @@ impl RawResponse {
                 Some(Err(error)) => return Err(convert::exception(py, &error)),
                 None => {
                     let slot = Slot::new();
-                    stream.want(py, Delivery::to_slot(&slot))?;
-                    slot.wait(py)?;
+                    if stream.want(py, Delivery::to_slot(&slot))? {
+                        slot.wait(py)?;
+                    }
                 }
             }
         }

@@ -82,7 +82,7 @@ where
     let scheduler = scheduler(py)?;
     let task = RemoteTask::default();
     let state = Arc::clone(&task.0);
-    scheduler.call_soon(Box::new(move || {
+    let scheduled = scheduler.call_soon(Box::new(move || {
         let Some(handle) = HERE.with_borrow(|here| here.as_ref().map(|here| here.handle.clone())) else { return };
         if lock(&state).cancelled {
             return;
@@ -93,6 +93,7 @@ where
             state.task = Some(spawned);
         }
     }));
+    scheduled.map_err(|_| PyRuntimeError::new_err("the HTTP thread has ended: no request can be sent any more"))?;
     Ok(task)
 }
 
@@ -106,7 +107,7 @@ pub fn post(outbox: Arc<Outbox>, future: Py<PyAny>, outcome: Outcome) {
         let Some(here) = here else { return Some(outbox) };
         here.unflushed.push(outbox);
         if here.unflushed.len() == 1 {
-            here.scheduler.call_soon(Box::new(flush));
+            let _open_while_it_runs = here.scheduler.call_soon(Box::new(flush));
         }
         None
     });

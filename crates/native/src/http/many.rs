@@ -268,7 +268,7 @@ impl Next {
         if let Some(waiting) = waiting {
             // The future's own iterator raises what the future does, a cancellation above all.
             if let Some(yielded) = waiting.bind(py).clone().next() {
-                *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(waiting);
+                self.wait_on(waiting);
                 return yielded;
             }
         }
@@ -293,7 +293,7 @@ impl Next {
             return self.__next__(py);
         }
         let Some(yielded) = iterator.next() else { return self.__next__(py) };
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(iterator.unbind());
+        self.wait_on(iterator.unbind());
         yielded
     }
 
@@ -308,6 +308,12 @@ impl Next {
 }
 
 impl Next {
+    fn wait_on(&self, iterator: Py<PyIterator>) {
+        let before = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).replace(iterator);
+        // What is dropped may run anything, so nothing is locked by now.
+        drop(before);
+    }
+
     /// Has the next outcome wake `future`; false if there is no need to wait.
     fn wait_for(&self, event_loop: &Bound<'_, PyAny>, future: &Bound<'_, PyAny>) -> bool {
         let delivery = Delivery::to_future(event_loop, future);

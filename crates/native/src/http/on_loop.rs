@@ -2,24 +2,24 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use aioxide::{JoinHandle, LoopHandle};
+use aioxide::JoinHandle;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::background::RemoteTask;
+use crate::engine::ReachedHandle;
 use crate::event_loop::Loop;
 
-/// The loop as Rust futures see it, if it is one of ours; it must not be running in another thread.
-pub fn native_handle(event_loop: &Bound<'_, PyAny>) -> PyResult<Option<LoopHandle>> {
+/// The loop as Rust futures see it, if it is one of ours.
+///
+/// # Errors
+/// `RuntimeError` if it is closed, or running in another thread.
+pub fn native_handle<'a>(event_loop: &'a Bound<'_, PyAny>) -> PyResult<Option<ReachedHandle<'a>>> {
     let Ok(native) = event_loop.cast::<Loop>() else { return Ok(None) };
     let handle = native.get().loop_handle(event_loop.py())?;
-    let remote = handle.remote();
-    if !remote.is_owner() {
-        if !remote.try_own() {
-            return Err(PyRuntimeError::new_err("the loop is running in another thread"));
-        }
-        remote.disown();
+    if handle.remote().is_running() && !handle.remote().is_owner() {
+        return Err(PyRuntimeError::new_err("the loop is running in another thread"));
     }
     Ok(Some(handle))
 }

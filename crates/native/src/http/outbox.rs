@@ -14,6 +14,7 @@ use pyo3::types::{PyBytes, PyDict};
 use super::answer::{Answer, RawResponse, Stream};
 use super::{background, convert};
 use crate::event_loop::Loop;
+use crate::host::Job;
 
 /// A blocked thread looks for signals this often, should one come just before it blocks.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
@@ -42,16 +43,33 @@ pub enum Delivery {
     Slot(Arc<Slot>),
 }
 
+/// Who waits for a delivery.
+pub enum Waiter {
+    Future(Py<PyAny>),
+    Slot(Weak<Slot>),
+}
+
+impl Waiter {
+    /// Whether it does not wait any more.
+    pub fn is_given_up(&self, py: Python<'_>) -> bool {
+        match self {
+            Self::Future(future) => is_done(future.bind(py)),
+            // The delivery itself has it too.
+            Self::Slot(slot) => slot.strong_count() <= 1,
+        }
+    }
+}
+
 /// A future, and its loop.
 pub struct Receiver {
-    event_loop: Py<PyAny>,
+    event_loop: Py<Loop>,
     future: Py<PyAny>,
 }
 
 impl Delivery {
     /// Delivers to a future of `event_loop`.
     pub fn to_future(event_loop: &Bound<'_, PyAny>, future: &Bound<'_, PyAny>) -> Self {
-        if event_loop.is_instance_of::<Loop>() {
+        if let Ok(event_loop) = event_loop.cast::<Loop>() {
             return Self::Local(Receiver { event_loop: event_loop.clone().unbind(), future: future.clone().unbind() });
         }
         Self::Posted(Outbox::of(event_loop), future.clone().unbind())
@@ -61,11 +79,11 @@ impl Delivery {
         Self::Slot(Arc::clone(slot))
     }
 
-    /// Whether nobody waits any more.
-    pub fn is_given_up(&self, py: Python<'_>) -> bool {
+    /// Who waits.
+    pub fn waiter(&self, py: Python<'_>) -> Waiter {
         match self {
-            Self::Local(Receiver { future, .. }) | Self::Posted(_, future) => is_done(future.bind(py)),
-            Self::Slot(slot) => Arc::strong_count(slot) == 1,
+            Self::Local(Receiver { future, .. }) | Self::Posted(_, future) => Waiter::Future(future.clone_ref(py)),
+            Self::Slot(slot) => Waiter::Slot(Arc::downgrade(slot)),
         }
     }
 
@@ -74,12 +92,26 @@ impl Delivery {
         match self {
             // A task of a native loop is polled while its thread is attached; attaching again is next to free. It
             // fails only when the interpreter is going down, and then nobody waits any more.
-            Self::Local(Receiver { event_loop, future }) => {
-                Python::try_attach(|py| complete(event_loop.bind(py), future.bind(py), outcome));
+            Self::Local(receiver) => {
+                Python::try_attach(|py| receiver.receive(py, outcome));
             }
             Self::Posted(outbox, future) => background::post(outbox, future, outcome),
             Self::Slot(slot) => slot.fill(outcome),
         }
+    }
+}
+
+impl Receiver {
+    /// Completes the future: in the loop's thread, if it has one.
+    fn receive(self, py: Python<'_>, outcome: Outcome) {
+        let Self { event_loop, future } = self;
+        let scheduler = event_loop.get().remote().clone();
+        if scheduler.remote().is_owner() || !scheduler.remote().is_running() {
+            return complete(event_loop.bind(py), future.bind(py), outcome);
+        }
+        let deferred = move |event_loop: &Bound<'_, Loop>| complete(event_loop, future.bind(event_loop.py()), outcome);
+        // When the loop is closed by now, nobody waits any more.
+        drop(scheduler.call_soon(Job::Deferred(Box::new(deferred))));
     }
 }
 

@@ -25,7 +25,7 @@ pub enum TransportJob {
 }
 
 impl TransportJob {
-    pub fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Start { waiter, context } => {
                 visit.call(waiter)?;
@@ -55,6 +55,8 @@ impl SocketTransport {
         server: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
+        // Nothing is begun in a wrong thread, or on a closed loop.
+        let _engine = event_loop.get().engine(py)?;
         let fd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
         // Unix sockets know no such option, and have no such delay.
         let _not_tcp = socket::set_nodelay(fd);
@@ -111,7 +113,7 @@ impl SocketTransport {
         };
         // Reading begins only after connection_made, and whoever waits for the connection hears of it last.
         this.state.borrow_mut(py).is_started = true;
-        this.update_interest(py)?;
+        Self::update_interest(slf)?;
         if let Some(waiter) = waiter {
             let waiter = waiter.bind(py);
             if !waiter.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
@@ -155,7 +157,7 @@ impl SocketTransport {
             }
             lose_now
         };
-        this.update_interest(py)?;
+        Self::update_interest(slf)?;
         if lose_now { Self::schedule_lost(slf, None) } else { Ok(()) }
     }
 
@@ -173,7 +175,7 @@ impl SocketTransport {
             state.buffer.take()
         };
         drop(discarded);
-        this.update_interest(py)?;
+        Self::update_interest(slf)?;
         Self::schedule_lost(slf, exception)
     }
 

@@ -11,6 +11,7 @@ mod writing;
 
 use std::os::fd::RawFd;
 
+use aioxide::LoopHandle;
 use aioxide::driver::{Interest, Readiness};
 use aioxide::reactor::SourceKey;
 use aioxide::transport::WriteBuffer;
@@ -95,12 +96,36 @@ impl SocketTransport {
     }
 
     /// Tells the reactor what to watch now.
-    fn update_interest(&self, py: Python<'_>) -> PyResult<()> {
+    fn update_interest(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        match this.event_loop.get().reach(py) {
+            Ok(Some(engine)) => this.watch(py, engine.handle()),
+            Ok(None) => {
+                let transport = slf.clone().unbind();
+                Loop::on_loop(this.event_loop.bind(py), move |event_loop, engine| {
+                    let transport = transport.bind(event_loop.py());
+                    let watched = transport.get().watch(event_loop.py(), engine.handle());
+                    let reported = watched.or_else(|error| {
+                        Self::fatal_error(transport, error, "Fatal error: the socket cannot be watched")
+                    });
+                    if let Err(error) = reported {
+                        error.write_unraisable(event_loop.py(), Some(transport));
+                    }
+                });
+                Ok(())
+            }
+            // A closed loop watches nothing.
+            Err(_closed) => Ok(()),
+        }
+    }
+
+    fn watch(&self, py: Python<'_>, handle: &LoopHandle) -> PyResult<()> {
         let (key, interest) = {
             let state = self.state.borrow(py);
             (state.key, state.interest())
         };
-        let (Some(key), Ok(handle)) = (key, self.event_loop.get().loop_handle(py)) else { return Ok(()) };
+        let Some(key) = key else { return Ok(()) };
         match handle.set_interest(key, interest) {
             // The number was closed behind our back and taken over by somebody else.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -108,7 +133,7 @@ impl SocketTransport {
         }
     }
 
-    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         visit.call(&self.extra)?;
         visit.call(&self.context)?;

@@ -128,7 +128,7 @@ impl SocketTransport {
             Some(true) => {
                 // Nothing will come any more: do not watch for it. A second read would only find the same end.
                 this.state.borrow_mut(py).is_started = false;
-                this.update_interest(py)
+                Self::update_interest(slf)
             }
             Some(false) => Self::close_gently(slf),
             None => Ok(()),

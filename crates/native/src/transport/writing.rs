@@ -106,7 +106,7 @@ impl SocketTransport {
         if is_empty {
             return Ok(());
         }
-        this.update_interest(py)?;
+        Self::update_interest(slf)?;
         Self::maybe_pause_protocol(slf)
     }
 
@@ -131,7 +131,7 @@ impl SocketTransport {
             }
             Ok(Flush::Blocked) => Self::maybe_resume_protocol(slf),
             Ok(Flush::Complete) => {
-                this.update_interest(py)?;
+                Self::update_interest(slf)?;
                 // May write or close.
                 Self::maybe_resume_protocol(slf)?;
                 Self::drained(slf)
