@@ -5,6 +5,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+TEST_REQUIREMENTS ?= requirements/test.txt
 PYTEST_ARGS ?=
 HISTORY_ARGS ?=
 BENCH_ARGS ?=
@@ -41,8 +42,8 @@ $(STAMPS)/build-tools: requirements/build.txt $(STAMPS)/venv
 	$(PIP) -r requirements/build.txt
 	@touch $@
 
-$(STAMPS)/test-tools: requirements/test.txt $(STAMPS)/venv
-	$(PIP) -r requirements/test.txt
+$(STAMPS)/test-tools: $(TEST_REQUIREMENTS) $(STAMPS)/venv
+	$(PIP) -r $(TEST_REQUIREMENTS)
 	@touch $@
 
 $(STAMPS)/check-tools: requirements/check.txt requirements/test.txt $(STAMPS)/venv
@@ -65,7 +66,7 @@ history: $(STAMPS)/native  ## Run every style of the history of async, and draw 
 
 # ------------------------------------------------------------------------------------------------- tests
 
-.PHONY: test test-python test-free-threaded test-rust
+.PHONY: test test-python test-free-threaded free-threaded-lock test-rust
 test: test-python test-rust  ## Run the tests: Python's under -X dev -W error, then the engine's own
 
 test-python: $(STAMPS)/native $(STAMPS)/test-tools
@@ -82,12 +83,18 @@ test-free-threaded:  ## The same tests on a free-threaded Python with the GIL of
 	@mkdir -p $(FREE_THREADED)
 	@find $(FREE_THREADED) -mindepth 1 -maxdepth 1 ! -name target ! -name .venv ! -name 'Cargo.lock*' -exec rm -rf {} +
 	tar -c --exclude=./.git --exclude=./Cargo.lock --exclude=target --exclude='.venv*' --exclude='*.so' . | tar -x -C $(FREE_THREADED)
-	@cmp -s Cargo.lock $(FREE_THREADED)/Cargo.lock.newest || { cp Cargo.lock $(FREE_THREADED)/ && cd $(FREE_THREADED) \
-		&& cargo update --package pyo3 --precise $(FREE_THREADED_PYO3) && cp $(CURDIR)/Cargo.lock Cargo.lock.newest; }
+	@cmp -s Cargo.lock $(FREE_THREADED)/Cargo.lock.newest || $(MAKE) free-threaded-lock
 	@rm -f $(FREE_THREADED)/.venv/stamps/native
 	$(MAKE) -C $(FREE_THREADED) develop PYTHON=$(PYTHON) VENV=.venv
 	$(FREE_THREADED)/.venv/bin/python -c '$(IS_FREE)'
-	$(MAKE) -C $(FREE_THREADED) test-python PYTHON=$(PYTHON) VENV=.venv
+	$(MAKE) -C $(FREE_THREADED) test-python PYTHON=$(PYTHON) VENV=.venv TEST_REQUIREMENTS=requirements/test-free-threaded.txt
+
+free-threaded-lock:
+	cp Cargo.lock $(FREE_THREADED)/
+	newest=$$(sed -n '/^name = "pyo3"$$/{n;s/.*"\(.*\)"/\1/p}' Cargo.lock) && cd $(FREE_THREADED) \
+		&& cargo update --package pyo3 --precise $(FREE_THREADED_PYO3) \
+		&& cargo update --package pyo3-build-config@$$newest --precise $(FREE_THREADED_PYO3)
+	cp Cargo.lock $(FREE_THREADED)/Cargo.lock.newest
 
 test-rust:
 	cargo test --package aioxide --all-targets
