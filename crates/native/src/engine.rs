@@ -61,7 +61,7 @@ impl Engine {
         let event_loop = EventLoop::new()?;
         Ok(Self {
             remote: event_loop.remote(),
-            turns: Turns::default(),
+            turns: Turns::new(),
             event_loop: UnsafeCell::new(Some(Rc::new(event_loop))),
         })
     }
@@ -120,9 +120,7 @@ impl Loop {
     /// `RuntimeError` as asyncio gives it: if the loop is closed, or runs in another thread and must not be used here.
     pub fn engine(&self, py: Python<'_>) -> PyResult<Reached<'_>> {
         self.reach(py)?.ok_or_else(|| {
-            PyRuntimeError::new_err(
-                "Non-thread-safe operation invoked on an event loop other than the current one",
-            )
+            PyRuntimeError::new_err("Non-thread-safe operation invoked on an event loop other than the current one")
         })
     }
 
@@ -156,10 +154,7 @@ impl Loop {
 
     /// Has `act` use the engine: now, or from the loop's own thread if another than this one runs it. A closed loop
     /// has no use for it.
-    pub fn on_loop(
-        slf: &Bound<'_, Self>,
-        act: impl FnOnce(&Bound<'_, Self>, &EventLoop<PyHost>) + Send + 'static,
-    ) {
+    pub fn on_loop(slf: &Bound<'_, Self>, act: impl FnOnce(&Bound<'_, Self>, &EventLoop<PyHost>) + Send + 'static) {
         match slf.get().reach(slf.py()) {
             Ok(Some(engine)) => act(slf, &engine),
             Ok(None) => {
@@ -188,12 +183,15 @@ mod turn {
     use aioxide::executor::Remote;
     use pyo3::Python;
 
-    #[derive(Default)]
     pub struct Turns;
 
     pub struct Taken<'a>(PhantomData<&'a Turns>);
 
     impl Turns {
+        pub fn new() -> Self {
+            Self
+        }
+
         #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as on a free-threaded build")]
         pub fn take(&self, _remote: &Remote, _py: Python<'_>) -> Option<Taken<'_>> {
             Some(Taken(PhantomData))
@@ -212,7 +210,6 @@ mod turn {
 
     /// Whose turn it is to use an engine: that of `Remote`'s owner. It is taken by attached threads only, as
     /// `GilCell`'s lock is.
-    #[derive(Default)]
     pub struct Turns {
         /// How often the owner has taken its turn; the owner's alone.
         depth: Cell<usize>,
@@ -224,6 +221,10 @@ mod turn {
     }
 
     impl Turns {
+        pub fn new() -> Self {
+            Self { depth: Cell::new(0) }
+        }
+
         /// Takes the turn; `None` while another thread runs the loop.
         pub fn take<'a>(&'a self, remote: &'a Remote, py: Python<'_>) -> Option<Taken<'a>> {
             if !remote.is_owner() {

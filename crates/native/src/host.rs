@@ -12,6 +12,9 @@ use crate::handle::Handle;
 use crate::transport::{SocketTransport, TransportJob};
 use crate::watches::Watched;
 
+/// What the thread that runs a loop is to do for another.
+pub type Deferred = Box<dyn FnOnce(&Bound<'_, Loop>) + Send>;
+
 /// What the ready queue and the timers of a Python loop hold.
 pub enum Job {
     /// A scheduled callback.
@@ -21,7 +24,7 @@ pub enum Job {
     /// A step in a transport's life, which needs no handle.
     Transport(Py<SocketTransport>, TransportJob),
     /// What another thread left to the loop, see [`Loop::on_loop`].
-    Deferred(Box<dyn FnOnce(&Bound<'_, Loop>) + Send>),
+    Deferred(Deferred),
 }
 
 impl Job {
