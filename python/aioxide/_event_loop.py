@@ -60,6 +60,7 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
         self._unix_server_sockets: dict[Any, Any] = {}
         # Transports that asyncio makes itself (datagrams) register here; ours are known to the native half.
         self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        _open_loops.add(self)
 
     # -- running ------------------------------------------------------------------------------------------------
 
@@ -96,11 +97,21 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
             return
         super().close()
         self._close()
+        _open_loops.discard(self)
 
     def set_debug(self, enabled: bool) -> None:
         """Turn debug mode on or off."""
         super().set_debug(enabled)
         self._set_debug(enabled)
+
+    def _renew_after_fork(self) -> None:
+        """In a fork's child: have a pair of sockets of our own, or the parent would hear of the child's signals."""
+        if self._ssock is None or self._csock is None:
+            return
+        for mine, inherited in zip(socket.socketpair(), (self._ssock, self._csock), strict=True):
+            with mine:
+                mine.setblocking(False)
+                os.dup2(mine.fileno(), inherited.fileno(), inheritable=False)
 
     # -- signals ------------------------------------------------------------------------------------------------
 
@@ -213,8 +224,9 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
             return await super()._sendfile_native(transp, file, offset, count)
         was_reading = transp.is_reading()
         transp.pause_reading()
-        await transp._make_empty_waiter()
+        empty = transp._make_empty_waiter()
         try:
+            await empty
             sock: Any = transp._sock
             # A descriptor that belongs to a transport is refused to sock_sendfile(): go through a duplicate.
             with socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
@@ -242,6 +254,8 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
             super()._accept_connection(protocol_factory, sock, sslcontext, server, backlog, *timeouts, **newer)
             return
         for _ in range(backlog + 1):
+            if sock.fileno() == -1:
+                return  # the last connection's protocol factory has closed the server
             try:
                 conn, address = sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -287,6 +301,17 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
                 self.call_exception_handler(
                     {"message": "Error on transport creation for incoming connection", "exception": error}
                 )
+
+
+_open_loops: weakref.WeakSet[EventLoop] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for loop in _open_loops:
+        loop._renew_after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def new_event_loop() -> EventLoop:

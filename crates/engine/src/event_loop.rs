@@ -174,7 +174,11 @@ impl<H: Host> EventLoop<H> {
     /// Shows every handle that waits to run, for a host that must find what it owns (Python's cycle collector).
     /// `false` when the loop is amid a change and nothing was shown.
     pub fn visit_handles(&self, mut visit: impl FnMut(&H::Handle)) -> bool {
-        let (Ok(ready), Ok(timers)) = (self.ready.try_borrow(), self.timers.try_borrow()) else { return false };
+        let (Ok(mut ready), Ok(timers)) = (self.ready.try_borrow_mut(), self.timers.try_borrow()) else { return false };
+        // The injector shows nothing that it holds, and what is not shown cannot be found to be garbage.
+        while let Some(handle) = self.injector.pop() {
+            ready.push_back(handle);
+        }
         ready.iter().for_each(&mut visit);
         timers.payloads().for_each(visit);
         true
@@ -188,10 +192,11 @@ impl<H: Host> EventLoop<H> {
     pub fn run(&self, host: &H) -> Result<(), RunError<H::Error>> {
         let _owned = self.own()?;
         loop {
-            self.turn(host)?;
-            if self.stopping.get() {
+            let turned = self.turn(host);
+            if turned.is_err() || self.stopping.get() {
+                // A run that ends in an error has ended: the next one must not stop for this one's sake.
                 self.stopping.set(false);
-                return Ok(());
+                return turned;
             }
         }
     }
@@ -220,64 +225,68 @@ impl<H: Host> EventLoop<H> {
     }
 
     /// One turn: the kernel once, then bursts of what is ready.
+    ///
+    /// What was ready before the kernel was asked runs first, then what the kernel reported, then what is due: first
+    /// in, first out, however many steps a turn has.
     fn turn(&self, host: &H) -> Result<(), RunError<H::Error>> {
-        self.poll(host)?;
-        self.run_due();
-        let mut steps = 0;
-        loop {
+        let mut events = self.events.borrow_mut();
+        self.wait(host, &mut events)?;
+        let result = self.act_on(host, &events);
+        if result.is_err() {
+            // Level-triggered events come again; edges of futures must not be lost.
+            self.dispatch_futures(&events);
+        }
+        drop(events);
+        let mut steps = result.map_err(RunError::Host)?;
+        while !self.stopping.get() && steps < STEPS_BETWEEN_POLLS && self.has_ready() {
             steps += self.burst(host).map_err(RunError::Host)?;
-            if self.stopping.get() || steps >= STEPS_BETWEEN_POLLS || !self.has_ready() {
-                return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Runs what was ready, what `events` report, and what is due. Gives the number of steps.
+    fn act_on(&self, host: &H, events: &EventBuffer) -> Result<usize, H::Error> {
+        let mut steps = if self.has_ready() && !events.is_empty() { self.burst(host)? } else { 0 };
+        // What is due goes into the queue before the host's sources can add to it.
+        self.run_due();
+        for index in 0..events.len() {
+            if let Some((source, readiness)) = self.handle.dispatch(events.get(index)) {
+                host.ready(source, readiness)?;
             }
         }
+        steps += self.burst(host)?;
+        Ok(steps)
     }
 
     /// Asks the kernel, blocking only if there is nothing else to do.
-    fn poll(&self, host: &H) -> Result<(), RunError<H::Error>> {
-        let mut events = self.events.borrow_mut();
+    fn wait(&self, host: &H, events: &mut EventBuffer) -> Result<(), RunError<H::Error>> {
         if self.stopping.get() || self.has_ready() {
-            self.handle.wait(&mut events, Some(Duration::ZERO)).map_err(RunError::Io)?;
-        } else {
-            let remote = self.handle.remote();
-            remote.park();
-            // After `park`, whoever injects writes the notifier; what came before is seen here.
-            let result = if self.has_ready() {
-                self.handle.wait(&mut events, Some(Duration::ZERO))
-            } else {
-                match self.until_deadline() {
-                    Some(Duration::ZERO) => self.handle.wait(&mut events, Some(Duration::ZERO)),
-                    timeout => {
-                        if H::HAS_LANE {
-                            timeline::parked();
-                        }
-                        let waited = host.park(|| self.handle.wait(&mut events, timeout));
-                        if H::HAS_LANE {
-                            timeline::unparked();
-                        }
-                        match waited {
-                            Ok(result) => result,
-                            Err(error) => {
-                                // Level-triggered events come again; edges of futures must not be lost.
-                                remote.unpark();
-                                self.dispatch_futures(&events);
-                                return Err(RunError::Host(error));
-                            }
-                        }
-                    }
-                }
-            };
-            remote.unpark();
-            result.map_err(RunError::Io)?;
+            return self.handle.wait(events, Some(Duration::ZERO)).map_err(RunError::Io);
         }
-        for index in 0..events.len() {
-            if let Some((source, readiness)) = self.handle.dispatch(events.get(index)) {
-                if let Err(error) = host.ready(source, readiness) {
-                    self.dispatch_futures(&events);
-                    return Err(RunError::Host(error));
-                }
+        let remote = self.handle.remote();
+        remote.park();
+        // After `park`, whoever injects writes the notifier; what came before is seen here.
+        let timeout = if self.has_ready() { Some(Duration::ZERO) } else { self.until_deadline() };
+        let waited = if timeout == Some(Duration::ZERO) {
+            Ok(self.handle.wait(events, timeout))
+        } else {
+            if H::HAS_LANE {
+                timeline::parked();
+            }
+            let waited = host.park(|| self.handle.wait(events, timeout));
+            if H::HAS_LANE {
+                timeline::unparked();
+            }
+            waited
+        };
+        remote.unpark();
+        match waited {
+            Ok(result) => result.map_err(RunError::Io),
+            Err(error) => {
+                self.dispatch_futures(events);
+                Err(RunError::Host(error))
             }
         }
-        Ok(())
     }
 
     fn dispatch_futures(&self, events: &EventBuffer) {

@@ -1,7 +1,7 @@
 //! What Rust futures and transports see of their loop.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::driver::{Epoll, Event, EventBuffer, Interest, Trigger};
+use crate::driver::{self, Epoll, Event, EventBuffer, Interest, Trigger};
 use crate::executor::{JoinHandle, Remote, Tasks};
 use crate::reactor::{Dispatch, Registry, SourceKey, TimerKey, Timers};
 
@@ -36,6 +36,8 @@ pub struct LoopHandle(Rc<Core>);
 
 struct Core {
     epoll: Epoll,
+    /// The count of forks when `epoll` was opened: the kernel's side of it belongs to another process if it differs.
+    forks: Cell<u32>,
     registry: RefCell<Registry>,
     sleepers: RefCell<Timers<Waker>>,
     tasks: Tasks,
@@ -50,6 +52,7 @@ impl LoopHandle {
         epoll.add(remote.notifier().as_raw_fd(), NOTIFIER_TOKEN, Interest::READABLE, Trigger::Level)?;
         Ok(Self(Rc::new(Core {
             epoll,
+            forks: Cell::new(driver::fork_count()),
             registry: RefCell::default(),
             sleepers: RefCell::default(),
             tasks: Tasks::new(Arc::clone(&remote)),
@@ -140,6 +143,7 @@ impl LoopHandle {
     /// # Errors
     /// `EBADF`, or `EPERM` for a descriptor that cannot be polled.
     pub fn add_host_source(&self, fd: RawFd, interest: Interest) -> io::Result<SourceKey> {
+        self.renew_if_forked()?;
         self.0.registry.borrow_mut().add_host(&self.0.epoll, fd, interest)
     }
 
@@ -148,7 +152,7 @@ impl LoopHandle {
     /// # Errors
     /// As [`LoopHandle::add_host_source`]; `NotFound` for a source that was removed.
     pub fn set_interest(&self, key: SourceKey, interest: Interest) -> io::Result<()> {
-        self.0.registry.borrow_mut().set_interest(&self.0.epoll, key, interest)
+        self.0.registry.borrow_mut().set_interest(self.own_epoll(), key, interest)
     }
 
     /// What a host source watches now.
@@ -159,11 +163,12 @@ impl LoopHandle {
 
     /// Forgets a source of either kind.
     pub fn remove_source(&self, key: SourceKey) {
-        let wakers = self.0.registry.borrow_mut().remove(&self.0.epoll, key);
+        let wakers = self.0.registry.borrow_mut().remove(self.own_epoll(), key);
         drop(wakers);
     }
 
     pub(crate) fn add_async_source(&self, fd: RawFd) -> io::Result<SourceKey> {
+        self.renew_if_forked()?;
         self.0.registry.borrow_mut().add_async(&self.0.epoll, fd)
     }
 
@@ -209,7 +214,27 @@ impl LoopHandle {
     }
 
     pub(crate) fn wait(&self, events: &mut EventBuffer, timeout: Option<Duration>) -> io::Result<()> {
+        self.renew_if_forked()?;
         self.0.epoll.wait(events, timeout)
+    }
+
+    /// The epoll instance, unless it is a parent process's: what the child changes then is only noted in the registry.
+    fn own_epoll(&self) -> Option<&Epoll> {
+        (self.0.forks.get() == driver::fork_count()).then_some(&self.0.epoll)
+    }
+
+    /// In a fork's child, gives the loop a driver of its own that watches the same descriptors.
+    fn renew_if_forked(&self) -> io::Result<()> {
+        if self.own_epoll().is_some() {
+            return Ok(());
+        }
+        self.0.epoll.renew()?;
+        let notifier = self.0.remote.notifier();
+        notifier.renew()?;
+        self.0.epoll.add(notifier.as_raw_fd(), NOTIFIER_TOKEN, Interest::READABLE, Trigger::Level)?;
+        self.0.registry.borrow().register_all(&self.0.epoll);
+        self.0.forks.set(driver::fork_count());
+        Ok(())
     }
 
     /// Handles what concerns futures and the notifier; gives back what concerns the host.

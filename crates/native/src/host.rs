@@ -130,12 +130,7 @@ impl aioxide::Host for PyHost {
         let watched = event_loop.get().watches.borrow(py).ready(py, source, readiness);
         match watched {
             Watched::Nothing => Ok(()),
-            Watched::Handles(handles) => {
-                for handle in handles.into_iter().flatten() {
-                    event_loop.get().schedule(py, Job::Handle(handle))?;
-                }
-                Ok(())
-            }
+            Watched::Handles(handles) => handles.into_iter().flatten().try_for_each(|handle| self.call(Job::Handle(handle))),
             Watched::Transport(transport) => SocketTransport::on_ready(transport.bind(py), readiness),
         }
     }

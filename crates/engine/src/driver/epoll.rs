@@ -1,13 +1,13 @@
 //! The epoll driver: Linux, always there.
 
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-use super::borrow;
+use super::{borrow, fork};
 
 /// Which directions of a source are watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,7 +123,16 @@ impl Epoll {
     /// # Errors
     /// `EMFILE`/`ENFILE` when no descriptor is left.
     pub fn new() -> io::Result<Self> {
+        fork::watch();
         Ok(Self { fd: epoll::create(epoll::CreateFlags::CLOEXEC)? })
+    }
+
+    /// Makes a new instance, which watches nothing yet, in the place of one that is shared with a parent process.
+    ///
+    /// # Errors
+    /// As [`Epoll::new`].
+    pub fn renew(&self) -> io::Result<()> {
+        fork::replace(self.fd.as_fd(), &epoll::create(epoll::CreateFlags::CLOEXEC)?)
     }
 
     /// Starts watching `fd`. A number that is still registered (its old file lives on in a duplicate) is taken over.

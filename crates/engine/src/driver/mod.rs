@@ -7,14 +7,17 @@
 //! * [`Epoll::wait`] returns at once when events are there, else blocks until an event, the timeout or a signal;
 //!   a signal ends the wait with no events and no error;
 //! * an error or hang-up is reported as readable *and* writable, so whoever waits for either finds it by trying;
-//! * [`Notifier::notify`] ends a wait from any thread, and is remembered if no wait is under way.
+//! * [`Notifier::notify`] ends a wait from any thread, and is remembered if no wait is under way;
+//! * a fork's child leaves its parent's driver alone: when [`fork_count`] has changed, `renew` comes before a wait.
 
 mod epoll;
+mod fork;
 mod notifier;
 pub mod socket;
 mod usage;
 
 pub use epoll::{Epoll, Event, EventBuffer, Interest, Readiness, Trigger};
+pub use fork::count as fork_count;
 pub use notifier::Notifier;
 pub use usage::thread_cpu_time;
 

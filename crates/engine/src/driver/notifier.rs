@@ -1,10 +1,12 @@
 //! Ends a wait from another thread.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
+
+use super::fork;
 
 /// An eventfd that the driver watches beside the sources.
 #[derive(Debug)]
@@ -19,6 +21,14 @@ impl Notifier {
     /// `EMFILE`/`ENFILE` when no descriptor is left.
     pub fn new() -> io::Result<Self> {
         Ok(Self { fd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)? })
+    }
+
+    /// Makes a new notifier in the place of one that is shared with a parent process.
+    ///
+    /// # Errors
+    /// As [`Notifier::new`].
+    pub fn renew(&self) -> io::Result<()> {
+        fork::replace(self.fd.as_fd(), &Self::new()?.fd)
     }
 
     /// Ends the current wait, or the next one if none is under way. Any thread may call it.

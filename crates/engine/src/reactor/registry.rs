@@ -104,14 +104,19 @@ impl Registry {
     /// Changes what a host source watches.
     ///
     /// # Errors
-    /// As [`Epoll::modify`]. A key of a removed source is an error of kind `NotFound`.
-    pub fn set_interest(&mut self, epoll: &Epoll, key: SourceKey, wanted: Interest) -> io::Result<()> {
+    /// As [`Epoll::modify`]. A key of a removed source is an error of kind `NotFound`. Without an `epoll` the change
+    /// is only noted, for [`Registry::register_all`].
+    pub fn set_interest(&mut self, epoll: Option<&Epoll>, key: SourceKey, wanted: Interest) -> io::Result<()> {
         let source = self.get_mut(key).ok_or(io::ErrorKind::NotFound)?;
         let fd = source.fd;
         let Kind::Host { interest } = &mut source.kind else { return Err(io::ErrorKind::NotFound.into()) };
         if *interest == wanted {
             return Ok(());
         }
+        let Some(epoll) = epoll else {
+            *interest = wanted;
+            return Ok(());
+        };
         if wanted == Interest::NONE {
             // The kernel reports hang-ups whatever is watched; a source that watches nothing must leave, or a dead
             // peer would keep the loop spinning.
@@ -145,26 +150,35 @@ impl Registry {
         Ok(key)
     }
 
+    /// Has a new `epoll` watch what the last one did. What was closed meanwhile is passed over.
+    pub fn register_all(&self, epoll: &Epoll) {
+        for (slot, source) in &self.sources {
+            let slot = u32::try_from(slot).expect("slots are made from 32 bits");
+            let token = SourceKey { slot, generation: source.generation }.token();
+            let _closed = match source.kind {
+                Kind::Host { interest: Interest::NONE } => Ok(()),
+                Kind::Host { interest } => epoll.add(source.fd, token, interest, Trigger::Level),
+                Kind::Async(_) => epoll.add(source.fd, token, Interest::BOTH, Trigger::Edge),
+            };
+        }
+    }
+
     /// Forgets a source; must come before its descriptor is closed. The returned wakers, if any, are for dropping
-    /// when the registry is no longer borrowed.
+    /// when the registry is no longer borrowed. Without an `epoll` the kernel is not told.
     #[must_use]
-    pub fn remove(&mut self, epoll: &Epoll, key: SourceKey) -> [Option<Waker>; 2] {
+    pub fn remove(&mut self, epoll: Option<&Epoll>, key: SourceKey) -> [Option<Waker>; 2] {
         if self.get(key).is_none() {
             return [None, None];
         }
         let source = self.sources.remove(key.index());
-        match source.kind {
-            Kind::Host { interest } => {
-                if interest != Interest::NONE {
-                    epoll.remove(source.fd);
-                }
-                [None, None]
-            }
-            Kind::Async(state) => {
-                epoll.remove(source.fd);
-                [state.reader, state.writer]
-            }
+        let (is_watched, wakers) = match source.kind {
+            Kind::Host { interest } => (interest != Interest::NONE, [None, None]),
+            Kind::Async(state) => (true, [state.reader, state.writer]),
+        };
+        if let Some(epoll) = epoll.filter(|_| is_watched) {
+            epoll.remove(source.fd);
         }
+        wakers
     }
 
     /// What the event with this token means.
@@ -283,7 +297,7 @@ mod tests {
         let mut events = EventBuffer::with_capacity(8);
         epoll.wait(&mut events, Some(Duration::ZERO)).unwrap();
         let event = events.get(0);
-        let _ = registry.remove(&epoll, old);
+        let _ = registry.remove(Some(&epoll), old);
         let new = registry.add_host(&epoll, notifier.as_raw_fd(), Interest::READABLE).unwrap();
         assert_eq!(old.index(), new.index());
         assert!(matches!(registry.dispatch(event.token, event.readiness), Dispatch::Stale));
