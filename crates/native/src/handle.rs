@@ -152,13 +152,13 @@ impl Handle {
         if this.is_cancelled(py) {
             return Ok(());
         }
+        this.state.borrow_mut(py).cancelled = true;
         if this.event_loop.get().is_debug() {
             let repr = slf.repr()?.into_any().unbind();
             this.state.borrow_mut(py).kept_repr = Some(repr);
         }
         let (call, timer) = {
             let mut state = this.state.borrow_mut(py);
-            state.cancelled = true;
             (state.call.take(), state.timer.take())
         };
         if let Some(key) = timer {
