@@ -165,8 +165,10 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
             context["source_traceback"] = handle._source_traceback
         self.call_exception_handler(context)
 
-    def _callback_was_slow(self, handle: Any, seconds: float) -> None:
-        logger.warning("Executing %s took %.3f seconds", _stock.format_handle(handle), seconds)
+    def _callback_was_slow(self, what: Any, seconds: float) -> None:
+        """Log a slow handle, or a transport whose protocol was slow."""
+        shown = repr(what) if isinstance(what, asyncio.BaseTransport) else _stock.format_handle(what)
+        logger.warning("Executing %s took %.3f seconds", shown, seconds)
 
     # -- transports ---------------------------------------------------------------------------------------------
 

@@ -23,10 +23,13 @@ FACTORIES = {
 }
 
 
-def run_program(factory: LoopFactory, program: str, *args: str, code: int = 0, options: tuple[str, ...] = ()) -> str:
+STRICT = ("-X", "dev", "-W", "error")
+
+
+def run_program(factory: LoopFactory, program: str, *args: str, code: int = 0, options: tuple[str, ...] = STRICT) -> str:
     """What `program` prints. It finds `new_event_loop`, and must end by itself with `code` and nothing on stderr."""
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", *options, "-c", program_text(factory, program), *args],
+        [sys.executable, *options, "-c", program_text(factory, program), *args],
         capture_output=True,
         text=True,
         timeout=60,

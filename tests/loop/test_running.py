@@ -297,7 +297,7 @@ def test_an_unclosed_loop_warns(loop_factory: LoopFactory) -> None:
 
 
 def test_threads_may_call_a_loop_that_is_being_closed(loop_factory: LoopFactory) -> None:
-    for _ in range(20):
+    for _ in range(3):
         loop = loop_factory()
         stop = threading.Event()
         errors: list[BaseException] = []

@@ -74,14 +74,8 @@ impl PyHost {
         }
         let result = if event_loop.get().is_debug() && !handle.get().is_cancelled(py) {
             event_loop.setattr(intern!(py, "_current_handle"), handle)?;
-            let started = aioxide::now_ns();
-            let result = self.call_handle(py, handle);
-            let took = std::time::Duration::from_nanos(aioxide::now_ns() - started);
+            let result = self.call_timed(handle.as_any(), || self.call_handle(py, handle));
             event_loop.setattr(intern!(py, "_current_handle"), py.None())?;
-            let limit: f64 = event_loop.getattr(intern!(py, "slow_callback_duration"))?.extract()?;
-            if result.is_ok() && took.as_secs_f64() >= limit {
-                event_loop.call_method1(intern!(py, "_callback_was_slow"), (handle, took.as_secs_f64()))?;
-            }
             result
         } else {
             self.call_handle(py, handle)
@@ -90,6 +84,28 @@ impl PyHost {
             timeline::idle();
         }
         result
+    }
+
+    /// Has a slow call logged, as debug mode does.
+    fn call_timed(&self, what: &Bound<'_, PyAny>, call: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+        let py = what.py();
+        let event_loop = self.event_loop.bind(py);
+        let started = aioxide::now_ns();
+        call()?;
+        let took = std::time::Duration::from_nanos(aioxide::now_ns() - started).as_secs_f64();
+        if took >= event_loop.getattr(intern!(py, "slow_callback_duration"))?.extract()? {
+            event_loop.call_method1(intern!(py, "_callback_was_slow"), (what, took))?;
+        }
+        Ok(())
+    }
+
+    /// A step of a transport, which in debug mode must not be slow any more than a callback.
+    fn call_transport(
+        &self,
+        transport: &Bound<'_, SocketTransport>,
+        call: impl FnOnce() -> PyResult<()>,
+    ) -> PyResult<()> {
+        if self.event_loop.get().is_debug() { self.call_timed(transport.as_any(), call) } else { call() }
     }
 
     fn call_foreign(&self, py: Python<'_>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -115,7 +131,10 @@ impl aioxide::Host for PyHost {
                     self.call_handle(py, &handle)
                 }
             }
-            Job::Transport(transport, job) => SocketTransport::run_job(transport.bind(py), job),
+            Job::Transport(transport, job) => {
+                let transport = transport.bind(py);
+                self.call_transport(transport, || SocketTransport::run_job(transport, job))
+            }
             Job::Foreign(handle) => self.call_foreign(py, handle.bind(py)),
             Job::Deferred(act) => {
                 act(self.event_loop.bind(py));
@@ -131,7 +150,10 @@ impl aioxide::Host for PyHost {
         match watched {
             Watched::Nothing => Ok(()),
             Watched::Handles(handles) => handles.into_iter().flatten().try_for_each(|handle| self.call(Job::Handle(handle))),
-            Watched::Transport(transport) => SocketTransport::on_ready(transport.bind(py), readiness),
+            Watched::Transport(transport) => {
+                let transport = transport.bind(py);
+                self.call_transport(transport, || SocketTransport::on_ready(transport, readiness))
+            }
         }
     }
 

@@ -250,6 +250,43 @@ pub fn add_fast_method(
     class.setattr(name.to_str().map_err(|error| PySystemError::new_err(error.to_string()))?, descriptor)
 }
 
+/// Warns that something was not closed; `source` is what tracemalloc is asked about.
+pub fn warn_of_resource(source: &Bound<'_, PyAny>, text: &str) -> PyResult<()> {
+    let text = std::ffi::CString::new(text)?;
+    // SAFETY: attached; the format takes one C string, which outlives the call.
+    if unsafe { ffi::PyErr_ResourceWarning(source.as_ptr(), 1, c"%s".as_ptr(), text.as_ptr()) } < 0 {
+        return Err(PyErr::fetch(source.py()));
+    }
+    Ok(())
+}
+
+/// Python's own `socket` objects, whose descriptor can be read without a call: it becomes -1 when one is closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum SocketLayout {
+    /// `_socket.socket`: the descriptor follows the object's head, and has in every CPython 3.
+    Native,
+    /// Something else, which must be believed.
+    Foreign,
+}
+
+impl SocketLayout {
+    /// The layout of `sock`, whose descriptor is `fd`.
+    pub fn of(sock: &Bound<'_, PyAny>, fd: std::ffi::c_int) -> PyResult<Self> {
+        let class = sock.py().import(pyo3::intern!(sock.py(), "_socket"))?.getattr(pyo3::intern!(sock.py(), "socket"))?;
+        let is_native = sock.is_instance(&class)? && Self::Native.has_number(sock, fd);
+        Ok(if is_native { Self::Native } else { Self::Foreign })
+    }
+
+    /// Whether the socket still has this descriptor.
+    pub fn has_number(self, sock: &Bound<'_, PyAny>, fd: std::ffi::c_int) -> bool {
+        if self == Self::Foreign {
+            return true;
+        }
+        // SAFETY: an instance of `_socket.socket` (checked by `of`) is an object head and then its descriptor, an int.
+        unsafe { sock.as_ptr().add(1).cast::<std::ffi::c_int>().read() == fd }
+    }
+}
+
 /// Whether `error` must end the run of a loop instead of being reported by it.
 pub fn ends_run(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py)

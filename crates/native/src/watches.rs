@@ -54,7 +54,7 @@ impl Watches {
             match watches.key_of(fd) {
                 Some(key) => {
                     let wanted = watches.wanted(key, for_reading, true);
-                    handles.set_interest(key, wanted)?;
+                    handles.update_interest(key, wanted)?;
                     watches.set_handle(key, for_reading, Some(handle.clone_ref(py)))?
                 }
                 None => {

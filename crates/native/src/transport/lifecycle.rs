@@ -1,7 +1,7 @@
 //! From `connection_made` to `connection_lost`.
 
 use aioxide::driver::socket;
-use pyo3::exceptions::{PyOSError, PyResourceWarning};
+use pyo3::exceptions::PyOSError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -13,7 +13,7 @@ use super::{SocketTransport, State};
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::host::Job;
-use crate::raw;
+use crate::raw::{self, SocketLayout};
 use crate::watches::Watches;
 
 /// A scheduled step in a transport's life.
@@ -63,6 +63,7 @@ impl SocketTransport {
         let this = Self {
             event_loop: event_loop.clone().unbind(),
             fd,
+            layout: SocketLayout::of(sock, fd)?,
             extra: describe(sock, extra)?.unbind(),
             context: raw::copy_context(py)?,
             state: GilCell::new(State {
@@ -306,9 +307,10 @@ impl Drop for SocketTransport {
             let Some(sock) = self.state.take_in_gc().and_then(|state| state.sock) else { return };
             // Finalizers must leave the exception that is being handled alone.
             let pending = PyErr::take(py);
-            let text = std::ffi::CString::new(format!("unclosed transport <SocketTransport fd={}>", self.fd));
-            let category = py.get_type::<PyResourceWarning>();
-            if let Err(error) = text.map_err(PyErr::from).and_then(|text| PyErr::warn(py, &category, &text, 1)) {
+            // A transport that is being freed cannot be named as the warning's source. What it was described by can:
+            // it was allocated at the same place, which is what tracemalloc tells.
+            let text = format!("unclosed transport <SocketTransport fd={}>", self.fd);
+            if let Err(error) = raw::warn_of_resource(self.extra.bind(py).as_any(), &text) {
                 error.write_unraisable(py, None);
             }
             if let Err(error) = sock.bind(py).call_method0(intern!(py, "close")) {

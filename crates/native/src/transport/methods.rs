@@ -51,7 +51,8 @@ impl SocketTransport {
                 return Ok(());
             }
         }
-        Ok(socket::shutdown_write(this.fd)?)
+        let fd = this.open_fd(slf.py(), &this.state.borrow(slf.py()))?;
+        Ok(socket::shutdown_write(fd)?)
     }
 
     #[expect(clippy::unused_self, reason = "asyncio's interface")]

@@ -23,6 +23,10 @@ pub use lifecycle::TransportJob;
 
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
+use crate::raw::SocketLayout;
+
+/// `EBADF`, the same on every Unix.
+const BAD_DESCRIPTOR: i32 = 9;
 
 /// A `bytes` object that waits to be sent; immutable, so it need not be copied.
 pub struct Held(Py<PyBytes>);
@@ -40,6 +44,7 @@ impl AsRef<[u8]> for Held {
 pub struct SocketTransport {
     event_loop: Py<Loop>,
     fd: RawFd,
+    layout: SocketLayout,
     extra: Py<PyDict>,
     /// The context in which the protocol hears of data.
     context: Py<PyAny>,
@@ -93,6 +98,15 @@ impl SocketTransport {
             Self::write_ready(slf)?;
         }
         Ok(())
+    }
+
+    /// The socket's descriptor. An error when somebody closed the socket behind our back: its number may be another
+    /// file's by now.
+    fn open_fd(&self, py: Python<'_>, state: &State) -> std::io::Result<RawFd> {
+        match &state.sock {
+            Some(sock) if self.layout.has_number(sock.bind(py), self.fd) => Ok(self.fd),
+            _ => Err(std::io::Error::from_raw_os_error(BAD_DESCRIPTOR)),
+        }
     }
 
     /// Tells the reactor what to watch now.

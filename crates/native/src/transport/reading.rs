@@ -21,14 +21,17 @@ impl SocketTransport {
     pub(super) fn read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let (protocol, is_buffered, receive_bytes) = {
+        let (protocol, is_buffered, receive_bytes, fd) = {
             let state = this.state.borrow(py);
             if state.lost > 0 || !state.interest().readable {
                 return Ok(());
             }
             let Some(protocol) = &state.protocol else { return Ok(()) };
-            (protocol.bind(py).clone(), state.is_buffered, state.receive_bytes)
+            (protocol.bind(py).clone(), state.is_buffered, state.receive_bytes, this.open_fd(py, &state))
         };
+        if let Err(error) = fd {
+            return Self::fatal_error(slf, error.into(), "Fatal read error on socket transport");
+        }
         if is_buffered {
             return Self::read_into_buffer(slf, &protocol);
         }

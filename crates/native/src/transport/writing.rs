@@ -36,7 +36,7 @@ impl SocketTransport {
             }
             let mut sent = 0;
             if state.buffer.is_empty() {
-                match socket::send(this.fd, bytes) {
+                match this.open_fd(py, &state).and_then(|fd| socket::send(fd, bytes)) {
                     Ok(count) if count == bytes.len() => return Ok(()),
                     Ok(count) => sent = count,
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -80,7 +80,7 @@ impl SocketTransport {
                 state.lost += 1;
                 Ok(())
             } else if was_empty {
-                state.buffer.flush(this.fd).map(drop)
+                this.open_fd(py, &state).and_then(|fd| state.buffer.flush(fd)).map(drop)
             } else {
                 Ok(())
             }
@@ -119,7 +119,7 @@ impl SocketTransport {
             if state.lost > 0 || state.buffer.is_empty() {
                 return Ok(());
             }
-            state.buffer.flush(this.fd)
+            this.open_fd(py, &state).and_then(|fd| state.buffer.flush(fd))
         };
         match flushed {
             Err(error) => {
@@ -165,7 +165,7 @@ impl SocketTransport {
         }
         if is_eof_written {
             // A peer that is gone already needs no farewell.
-            let _gone = socket::shutdown_write(this.fd);
+            let _gone = this.open_fd(py, &this.state.borrow(py)).and_then(socket::shutdown_write);
         }
         Ok(())
     }
