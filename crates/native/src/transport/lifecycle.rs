@@ -307,10 +307,12 @@ impl Drop for SocketTransport {
             let Some(sock) = self.state.take_in_gc().and_then(|state| state.sock) else { return };
             // Finalizers must leave the exception that is being handled alone.
             let pending = PyErr::take(py);
-            // A transport that is being freed cannot be named as the warning's source. What it was described by can:
-            // it was allocated at the same place, which is what tracemalloc tells.
+            // A transport that is being freed cannot be named as the warning's source. The socket that it shows can: it
+            // was allocated at the same place, which is what tracemalloc is asked for.
             let text = format!("unclosed transport <SocketTransport fd={}>", self.fd);
-            if let Err(error) = raw::warn_of_resource(self.extra.bind(py).as_any(), &text) {
+            let shown = self.extra.bind(py).get_item(intern!(py, "socket")).ok().flatten();
+            let source = shown.unwrap_or_else(|| self.extra.bind(py).clone().into_any());
+            if let Err(error) = raw::warn_of_resource(&source, &text) {
                 error.write_unraisable(py, None);
             }
             if let Err(error) = sock.bind(py).call_method0(intern!(py, "close")) {
