@@ -26,6 +26,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<handle::Handle>()?;
     module.add_class::<handle::TimerHandle>()?;
     module.add_class::<transport::SocketTransport>()?;
+    raw::add_finalizer(&module.py().get_type::<transport::SocketTransport>())?;
     module.add_function(wrap_pyfunction!(timeline::timeline_start, module)?)?;
     module.add_function(wrap_pyfunction!(timeline::timeline_stop, module)?)?;
     module.add_function(wrap_pyfunction!(timeline::timeline_mark, module)?)?;

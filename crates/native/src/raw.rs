@@ -287,6 +287,13 @@ impl SocketLayout {
     }
 }
 
+/// Makes the method `__del__` of `class` what the cycle collector calls first. PyO3 makes classes without this slot;
+/// setting the attribute has CPython fill it. An object that is freed by its last reference runs its `Drop` alone.
+pub fn add_finalizer(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let name = pyo3::intern!(class.py(), "__del__");
+    class.setattr(name, class.getattr(name)?)
+}
+
 /// Whether `error` must end the run of a loop instead of being reported by it.
 pub fn ends_run(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py)

@@ -10,6 +10,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::{SocketTransport, State};
 use crate::event_loop::Loop;
+use crate::raw;
 
 #[pymethods]
 impl SocketTransport {
@@ -231,6 +232,15 @@ impl SocketTransport {
             state.buffer.len()
         ));
         text
+    }
+
+    /// Called by the cycle collector, before it takes the socket and whatever else is in the cycle apart.
+    fn __del__(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let Some(sock) = slf.get().state.borrow_mut(py).sock.take() else { return Ok(()) };
+        let warned = raw::warn_of_resource(slf.as_any(), &format!("unclosed transport {}", slf.repr()?));
+        sock.bind(py).call_method0(intern!(py, "close"))?;
+        warned
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -23,7 +23,7 @@ pub use lifecycle::TransportJob;
 
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
-use crate::raw::SocketLayout;
+use crate::raw::{self, SocketLayout};
 
 /// `EBADF`, the same on every Unix.
 const BAD_DESCRIPTOR: i32 = 9;
@@ -46,7 +46,7 @@ pub struct SocketTransport {
     fd: RawFd,
     layout: SocketLayout,
     extra: Py<PyDict>,
-    /// The context in which the protocol hears of data.
+    /// The context in which the protocol hears of what happens.
     context: Py<PyAny>,
     state: GilCell<State>,
 }
@@ -89,15 +89,17 @@ impl State {
 }
 
 impl SocketTransport {
-    /// Acts on readiness.
+    /// Acts on readiness, in the connection's context.
     pub fn on_ready(slf: &Bound<'_, Self>, readiness: Readiness) -> PyResult<()> {
-        if readiness.readable {
-            Self::read_ready(slf)?;
-        }
-        if readiness.writable {
-            Self::write_ready(slf)?;
-        }
-        Ok(())
+        raw::in_context(slf.py(), &slf.get().context, || {
+            if readiness.readable {
+                Self::read_ready(slf)?;
+            }
+            if readiness.writable {
+                Self::write_ready(slf)?;
+            }
+            Ok(())
+        })
     }
 
     /// The socket's descriptor. An error when somebody closed the socket behind our back: its number may be another

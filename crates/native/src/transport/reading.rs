@@ -40,8 +40,7 @@ impl SocketTransport {
             Err(error) => Self::fatal_error(slf, error.into(), "Fatal read error on socket transport"),
             Ok(None) => Self::received_eof(slf, &protocol),
             Ok(Some(data)) => {
-                let result =
-                    raw::in_context(py, &this.context, || protocol.call_method1(intern!(py, "data_received"), (data,)));
+                let result = protocol.call_method1(intern!(py, "data_received"), (data,));
                 Self::check(slf, result, "Fatal error: protocol.data_received() call failed.").map(drop)
             }
         }
@@ -93,12 +92,9 @@ impl SocketTransport {
     fn read_into_buffer(slf: &Bound<'_, Self>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let buffer = raw::in_context(py, &this.context, || {
-            let buffer = protocol.call_method1(intern!(py, "get_buffer"), (-1,))?;
-            if buffer.len()? == 0 {
-                return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
-            }
-            Ok(buffer)
+        let buffer = protocol.call_method1(intern!(py, "get_buffer"), (-1,)).and_then(|buffer| match buffer.len()? {
+            0 => Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer")),
+            _ => Ok(buffer),
         });
         let Some(buffer) = Self::check(slf, buffer, "Fatal error: protocol.get_buffer() call failed.")? else {
             return Ok(());
@@ -113,9 +109,7 @@ impl SocketTransport {
             None => Ok(()),
             Some(0) => Self::received_eof(slf, protocol),
             Some(received) => {
-                let result = raw::in_context(py, &this.context, || {
-                    protocol.call_method1(intern!(py, "buffer_updated"), (received,))
-                });
+                let result = protocol.call_method1(intern!(py, "buffer_updated"), (received,));
                 Self::check(slf, result, "Fatal error: protocol.buffer_updated() call failed.").map(drop)
             }
         }
@@ -125,8 +119,7 @@ impl SocketTransport {
     fn received_eof(slf: &Bound<'_, Self>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let keep_open =
-            raw::in_context(py, &this.context, || protocol.call_method0(intern!(py, "eof_received"))?.is_truthy());
+        let keep_open = protocol.call_method0(intern!(py, "eof_received")).and_then(|answer| answer.is_truthy());
         match Self::check(slf, keep_open, "Fatal error: protocol.eof_received() call failed.")? {
             Some(true) => {
                 // Nothing will come any more: do not watch for it. A second read would only find the same end.
