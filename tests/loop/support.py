@@ -35,7 +35,7 @@ def run_program(factory: LoopFactory, program: str, *args: str, code: int = 0, o
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (code, "")
+    assert (done.returncode, done.stderr) == (code, ""), f"exit code {done.returncode}\n{done.stderr}"
     return done.stdout.strip()
 
 

@@ -111,7 +111,7 @@ def test_every_kind_of_data_is_taken(runner: asyncio.Runner, kind: Any) -> None:
     async def main() -> None:
         transport, protocol, _accepted, peer = await connected()
         shrink(transport)
-        small, large = b"small", bytes(range(256)) * 4096
+        small, large = b"small", bytes(range(256)) * 1024
         transport.write(kind(b""))
         transport.write(kind(small))
         transport.write(kind(large))

@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 // What threads share on a free-threaded build is in a `gil_cell::GilCell`, an `engine::Engine`, or Sync by itself.
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    raw::refuse_subinterpreters(module.py())?;
     event_loop::add_methods(module.py())?;
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<handle::Handle>()?;

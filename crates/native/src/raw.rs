@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::PyClass;
-use pyo3::exceptions::{PyBaseException, PyMemoryError, PySystemError, PyTypeError};
+use pyo3::exceptions::{PyBaseException, PyImportError, PyMemoryError, PySystemError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple, PyType};
@@ -292,6 +292,17 @@ impl SocketLayout {
 pub fn add_finalizer(class: &Bound<'_, PyType>) -> PyResult<()> {
     let name = pyo3::intern!(class.py(), "__del__");
     class.setattr(name, class.getattr(name)?)
+}
+
+/// An `ImportError` in any interpreter but the main one: classes and caches of ours are the process's.
+///
+/// Before Python 3.12 no module can say so in its definition, and later only strict interpreters ask.
+pub fn refuse_subinterpreters(_py: Python<'_>) -> PyResult<()> {
+    // SAFETY: attached; both give a pointer that is only compared.
+    if unsafe { ffi::PyInterpreterState_Get() == ffi::PyInterpreterState_Main() } {
+        return Ok(());
+    }
+    Err(PyImportError::new_err("aioxide does not support subinterpreters: import it in the main interpreter"))
 }
 
 /// Whether `error` must end the run of a loop instead of being reported by it.
