@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import subprocess
@@ -14,7 +15,8 @@ from typing import Any
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 HEAD = """
-import asyncio, os, signal, socket, sys, threading, time
+import asyncio, logging, os, signal, socket, sys, threading, time
+logging.getLogger("asyncio").setLevel(logging.ERROR)  # a busy machine makes slow callbacks
 {factory}
 """
 FACTORIES = {
@@ -62,7 +64,8 @@ def failures(loop: asyncio.AbstractEventLoop) -> Iterator[list[dict[str, Any]]]:
 
 
 def open_descriptors() -> set[int]:
-    """The numbers of the open descriptors of this process."""
+    """The numbers of the open descriptors of this process, once garbage has closed what it had."""
+    gc.collect()
     numbers = set()
     for name in os.listdir("/proc/self/fd"):
         # The listing itself has a descriptor, which is gone by now.
