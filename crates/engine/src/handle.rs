@@ -262,8 +262,9 @@ impl LoopHandle {
         }
     }
 
-    /// Drops every task, sleeper and local value.
+    /// Drops every task, sleeper and local value, and closes what other threads would wake the loop by.
     pub(crate) fn close(&self) {
+        self.0.remote.notifier().close();
         self.0.tasks.close();
         let locals = std::mem::take(&mut *self.0.locals.borrow_mut());
         drop(locals);
