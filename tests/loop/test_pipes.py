@@ -1,0 +1,216 @@
+"""Pipes and terminals as transports, executors, async generators and tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import os
+import pty
+import sys
+import threading
+import tty
+from typing import Any
+
+import pytest
+
+from tests.loop.support import LoopFactory, Recorder
+
+
+class PipeProtocol(Recorder):
+    """As a Recorder, of a transport of one direction."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.note("connection_made")
+
+
+def test_a_pipe(runner: asyncio.Runner) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        read_end, write_end = (os.fdopen(fd, mode, 0) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+        reading, reader = await loop.connect_read_pipe(PipeProtocol, read_end)
+        writing, writer = await loop.connect_write_pipe(PipeProtocol, write_end)
+        assert isinstance(reading, asyncio.ReadTransport)
+        assert isinstance(writing, asyncio.WriteTransport)
+        assert reading.get_extra_info("pipe") is read_end
+        assert writing.get_extra_info("pipe") is write_end
+        data = os.urandom(1_000_000)
+        writing.write(data)
+        assert writing.get_write_buffer_size() > 0
+        await reader.until(lambda: len(reader.data) == len(data))
+        assert reader.data == data
+        reading.pause_reading()
+        writing.write(b"more")
+        await asyncio.sleep(0.002)
+        assert len(reader.data) == len(data)
+        reading.resume_reading()
+        await reader.until(lambda: len(reader.data) == len(data) + 4)
+        writing.write_eof()
+        await reader.lost
+        await writer.lost
+        assert "eof_received" in reader.calls
+        assert reader.error is writer.error is None
+
+    runner.run(main())
+
+
+def test_the_reader_of_a_pipe_goes_away(runner: asyncio.Runner) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        read_end, write_end = os.pipe()
+        writing, writer = await loop.connect_write_pipe(PipeProtocol, os.fdopen(write_end, "wb", 0))
+        writing.write(b"x" * 1_000_000)
+        os.close(read_end)
+        await asyncio.wait_for(writer.lost, 5)
+        assert isinstance(writer.error, BrokenPipeError)
+
+    runner.run(main())
+
+
+def test_a_terminal_in_both_directions(runner: asyncio.Runner) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        controller, terminal = pty.openpty()
+        tty.setraw(terminal)
+        reading, reader = await loop.connect_read_pipe(PipeProtocol, os.fdopen(controller, "rb", 0))
+        writing, writer = await loop.connect_write_pipe(PipeProtocol, os.fdopen(os.dup(controller), "wb", 0))
+        os.write(terminal, b"from the terminal")
+        await reader.until(lambda: reader.data == b"from the terminal")
+        writing.write(b"to the terminal")
+        await asyncio.sleep(0.01)
+        assert os.read(terminal, 100) == b"to the terminal"
+        writing.close()
+        reading.close()
+        await reader.lost
+        await writer.lost
+        os.close(terminal)
+
+    runner.run(main())
+
+
+def test_files_are_no_pipes(runner: asyncio.Runner, tmp_path: Any) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with (tmp_path / "file").open("wb") as file:
+            with pytest.raises(ValueError, match="Pipe transport is"):
+                await loop.connect_write_pipe(PipeProtocol, file)
+            with pytest.raises(ValueError, match="Pipe transport is"):
+                await loop.connect_read_pipe(PipeProtocol, file)
+
+    runner.run(main())
+
+
+def test_executors(runner: asyncio.Runner) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert await loop.run_in_executor(None, threading.get_ident) != threading.get_ident()
+        with pytest.raises(ZeroDivisionError):
+            await loop.run_in_executor(None, divmod, 1, 0)
+        with concurrent.futures.ThreadPoolExecutor(1, "mine") as executor:
+            name = await loop.run_in_executor(executor, lambda: threading.current_thread().name)
+            assert name.startswith("mine")
+            loop.set_default_executor(executor)
+            assert await asyncio.to_thread(lambda: threading.current_thread().name) == name
+        numbers = await asyncio.gather(*(loop.run_in_executor(concurrent_pool, pow, n, 2) for n in range(100)))
+        assert numbers == [n * n for n in range(100)]
+        with pytest.raises(TypeError):
+            loop.set_default_executor(object())  # type: ignore[arg-type]
+
+    with concurrent.futures.ThreadPoolExecutor(4) as concurrent_pool:
+        runner.run(main())
+
+
+def test_the_default_executor_is_shut_down(loop_factory: LoopFactory) -> None:
+    loop = loop_factory()
+    before = threading.active_count()
+    loop.run_until_complete(loop.run_in_executor(None, int))
+    loop.run_until_complete(loop.shutdown_default_executor())
+    assert threading.active_count() == before
+    with pytest.raises(RuntimeError, match="shutdown"):
+        loop.run_in_executor(None, int)
+    loop.close()
+
+
+def test_async_generators_are_closed(loop_factory: LoopFactory) -> None:
+    ended: list[str] = []
+
+    async def numbers(name: str) -> Any:
+        try:
+            yield 1
+            yield 2
+        finally:
+            await asyncio.sleep(0.001)
+            ended.append(name)
+
+    kept: list[Any] = []
+
+    async def main() -> None:
+        kept.append(numbers("kept"))
+        await kept[0].__anext__()
+        dropped = numbers("dropped")
+        await dropped.__anext__()
+        del dropped
+        await asyncio.sleep(0.01)
+        assert ended == ["dropped"]
+
+    hooks = sys.get_asyncgen_hooks()
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+        assert sys.get_asyncgen_hooks() == hooks
+    assert ended == ["dropped", "kept"]
+
+
+def test_tasks(runner: asyncio.Runner) -> None:
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable")
+
+    async def value() -> Any:
+        await asyncio.sleep(0)
+        return variable.get(None), asyncio.current_task().get_name()  # type: ignore[union-attr]
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+        context.run(variable.set, 5)
+        task = loop.create_task(value(), name="named", context=context)
+        assert isinstance(task, asyncio.Task)
+        assert await task == (5, "named")
+        made: list[Any] = []
+
+        def factory(loop: Any, coroutine: Any, **kwargs: Any) -> asyncio.Task[Any]:
+            made.append(kwargs)
+            return asyncio.Task(coroutine, loop=loop, **kwargs)
+
+        loop.set_task_factory(factory)
+        assert loop.get_task_factory() is factory
+        assert (await loop.create_task(value()))[0] is None
+        assert (await loop.create_task(value(), context=context))[0] == 5
+        assert "eager_start" not in made[0]
+        assert made[1]["context"] is context
+        loop.set_task_factory(None)
+        with pytest.raises(TypeError):
+            loop.set_task_factory(1)  # type: ignore[arg-type]
+        assert isinstance(loop.create_future(), asyncio.Future)
+
+    runner.run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+def test_eager_tasks(runner: asyncio.Runner) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        steps: list[str] = []
+
+        async def body() -> str:
+            steps.append("at once")
+            await asyncio.sleep(0)
+            steps.append("later")
+            return "done"
+
+        task = loop.create_task(body())
+        assert steps == ["at once"]
+        assert await task == "done"
+        assert steps == ["at once", "later"]
+
+    runner.run(main())
