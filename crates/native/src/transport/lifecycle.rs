@@ -77,15 +77,21 @@ impl SocketTransport {
         let slf = Bound::new(py, this)?;
         let this = slf.get();
         this.replace_protocol(protocol)?;
-        let key = Watches::add_transport(event_loop, fd, slf.clone().unbind())?;
-        this.state.borrow_mut(py).key = Some(key);
         if let Some(server) = server {
-            if server_knows_transports(py) {
-                server.call_method1(intern!(py, "_attach"), (&slf,))?;
+            let attached = if server_knows_transports(py) {
+                server.call_method1(intern!(py, "_attach"), (&slf,))
             } else {
-                server.call_method0(intern!(py, "_attach"))?;
+                server.call_method0(intern!(py, "_attach"))
+            };
+            if let Err(error) = attached {
+                // A closed server takes no more connections. The socket is still its giver's.
+                let state = this.state.replace(py, State::default());
+                drop(state);
+                return Err(error);
             }
         }
+        let key = Watches::add_transport(event_loop, fd, slf.clone().unbind())?;
+        this.state.borrow_mut(py).key = Some(key);
         let start = TransportJob::Start { waiter: waiter.map(Bound::unbind), context: raw::copy_context(py)? };
         event_loop.get().schedule(py, Job::Transport(slf.clone().unbind(), start))?;
         Ok(slf)

@@ -237,8 +237,9 @@ impl SocketTransport {
     /// Called by the cycle collector, before it takes the socket and whatever else is in the cycle apart.
     fn __del__(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
+        let text = format!("unclosed transport {}", slf.repr()?);
         let Some(sock) = slf.get().state.borrow_mut(py).sock.take() else { return Ok(()) };
-        let warned = raw::warn_of_resource(slf.as_any(), &format!("unclosed transport {}", slf.repr()?));
+        let warned = raw::warn_of_resource(slf.as_any(), &text);
         sock.bind(py).call_method0(intern!(py, "close"))?;
         warned
     }
