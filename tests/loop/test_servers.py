@@ -111,7 +111,10 @@ def test_serving_forever(runner: asyncio.Runner) -> None:
     runner.run(main())
 
 
-def test_a_server_may_be_closed_by_the_factory_of_a_protocol(runner: asyncio.Runner) -> None:
+def test_a_server_may_be_closed_by_the_factory_of_a_protocol(runner: asyncio.Runner, loop_factory: LoopFactory) -> None:
+    if name_of(loop_factory) == "asyncio" and sys.version_info < (3, 12):
+        pytest.skip("asyncio leaves the refused connections to the collector")
+
     async def main() -> None:
         loop = asyncio.get_running_loop()
         made: list[Recorder] = []
