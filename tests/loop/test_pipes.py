@@ -151,7 +151,9 @@ def test_async_generators_are_closed(loop_factory: LoopFactory) -> None:
         dropped = numbers("dropped")
         await dropped.__anext__()
         del dropped
-        await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while not ended:
+                await asyncio.sleep(0.001)
         assert ended == ["dropped"]
 
     hooks = sys.get_asyncgen_hooks()

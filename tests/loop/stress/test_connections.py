@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.loop.support import LoopFactory, Recorder, failures, listener, open_descriptors, tcp_pair
+from tests.loop.support import LoopFactory, Recorder, failures, listener, name_of, open_descriptors, tcp_pair
 
 # A process of its own for the far ends, so that each has a full set of descriptors.
 CLIENTS = """
@@ -28,18 +28,17 @@ for n in range(idle + busy):
     sock.bind(("127.0.0.%d" % (2 + n // 10000), 0))
     sock.connect(("127.0.0.1", port))
     connections.append(sock)
+    if n % 200 == 0:
+        # The backlog must not overflow: what the kernel drops it sends again only after a second.
+        sock.sendall(b"accepted")
+        assert sock.recv(8, socket.MSG_WAITALL) == b"accepted"
 print("connected", flush=True)
 chosen = connections[::max(1, len(connections) // busy)][:busy]
 for n in range(messages):
     for i, sock in enumerate(chosen):
         sock.sendall(b"%08d" % (n * busy + i))
     for i, sock in enumerate(chosen):
-        answer = b""
-        while len(answer) < 8:
-            piece = sock.recv(8 - len(answer))
-            assert piece
-            answer += piece
-        assert answer == b"%08d" % (n * busy + i), answer
+        assert sock.recv(8, socket.MSG_WAITALL) == b"%08d" % (n * busy + i)
 print("answered", flush=True)
 sys.stdin.read()
 for sock in connections:
@@ -95,6 +94,16 @@ def test_ten_thousand_idle_and_a_thousand_busy(
     runner.run(main())
 
 
+def fill_descriptors() -> list[int]:
+    """Take every descriptor that is left."""
+    taken = []
+    while True:
+        try:
+            taken.append(os.dup(0))
+        except OSError:
+            return taken
+
+
 def test_running_out_of_descriptors_and_back(runner: asyncio.Runner) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -106,6 +115,7 @@ def test_running_out_of_descriptors_and_back(runner: asyncio.Runner) -> None:
             client.setblocking(False)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_descriptors()) + 1, hard))
+        fillers = fill_descriptors()
         try:
             with failures(loop) as seen:
                 for client in clients:
@@ -113,6 +123,8 @@ def test_running_out_of_descriptors_and_back(runner: asyncio.Runner) -> None:
                 await asyncio.sleep(0.05)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for fd in fillers:
+                os.close(fd)
         assert "out of system resource" in seen[0]["message"]
         assert len(seen) < 10, "it asks again and again"
         for client in clients:
@@ -127,18 +139,15 @@ def test_running_out_of_descriptors_and_back(runner: asyncio.Runner) -> None:
 
 
 def test_a_loop_that_finds_no_descriptor(loop_factory: LoopFactory) -> None:
+    if name_of(loop_factory) == "asyncio":
+        pytest.skip("asyncio leaves its selector open when no pair of sockets is left")
     loop_factory().close()
     before = open_descriptors()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for more in range(3):
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(before) + 1 + more, hard))
         try:
-            fillers = []
-            while True:
-                try:
-                    fillers.append(os.dup(0))
-                except OSError:
-                    break
+            fillers = fill_descriptors()
             for fd in fillers[:more]:
                 os.close(fd)
             try:
