@@ -100,6 +100,13 @@ test-rust:
 	cargo test --package aioxide --all-targets
 	cargo test --package aioxide --doc
 
+# Connections by the ten thousand, a gigabyte through flow control, cancelling and failing everywhere.
+STRESS_ROUNDS ?= 20
+
+.PHONY: stress
+stress: $(STAMPS)/native $(STAMPS)/test-tools  ## Run the loop's stress tests for longer (STRESS_ROUNDS=100), seeds printed
+	AIOXIDE_STRESS_ROUNDS=$(STRESS_ROUNDS) $(BIN)/python -X dev -W error -m pytest tests/loop/stress -rP --timeout 3600
+
 .PHONY: conformance
 conformance: $(STAMPS)/native  ## Run the interpreter's own test_asyncio on aioxide and on stock asyncio, and compare
 	$(BIN)/python tests/conformance/run.py $(CONFORMANCE_ARGS)

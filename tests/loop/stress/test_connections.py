@@ -17,15 +17,16 @@ from tests.loop.support import LoopFactory, Recorder, failures, listener, name_o
 
 # A process of its own for the far ends, so that each has a full set of descriptors.
 CLIENTS = """
-import resource, selectors, socket, sys
+import os, resource, socket, sys
 port, idle, busy, messages = map(int, sys.argv[1:])
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 30000) if hard > 0 else 30000, hard))
 connections = []
 for n in range(idle + busy):
-    # Every address of the loopback has ports of its own.
+    # Every address of the loopback has ports of its own: take some that no earlier run has left waiting.
     sock = socket.socket()
-    sock.bind(("127.0.0.%d" % (2 + n // 10000), 0))
+    sock.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT: connect() finds one faster
+    sock.bind(("127.%d.%d.%d" % (1 + os.getpid() // 256 % 250, os.getpid() % 256, 1 + n // 5000), 0))
     sock.connect(("127.0.0.1", port))
     connections.append(sock)
     if n % 200 == 0:
@@ -104,7 +105,7 @@ def fill_descriptors() -> list[int]:
             return taken
 
 
-def test_running_out_of_descriptors_and_back(runner: asyncio.Runner) -> None:
+def test_running_out_of_descriptors_and_back(runner: asyncio.Runner, loop_factory: LoopFactory) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         open_connections: set[Any] = set()
@@ -126,7 +127,8 @@ def test_running_out_of_descriptors_and_back(runner: asyncio.Runner) -> None:
             for fd in fillers:
                 os.close(fd)
         assert "out of system resource" in seen[0]["message"]
-        assert len(seen) < 10, "it asks again and again"
+        if name_of(loop_factory) == "aioxide":
+            assert len(seen) < 10, "it asks again and again"
         for client in clients:
             await loop.sock_sendall(client, b"hello")
             assert await asyncio.wait_for(loop.sock_recv(client, 5), 10) == b"hello"
