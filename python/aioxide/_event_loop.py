@@ -97,11 +97,6 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
         super().close()
         self._close()
 
-    def set_debug(self, enabled: bool) -> None:
-        """Turn debug mode on or off."""
-        super().set_debug(enabled)
-        self._set_debug(enabled)
-
     # -- signals ------------------------------------------------------------------------------------------------
 
     def _begin_signals(self) -> int | None:

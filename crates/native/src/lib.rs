@@ -6,11 +6,13 @@
 
 mod engine;
 mod event_loop;
+mod freelist;
 mod gil_cell;
 mod handle;
 mod host;
 mod http;
 mod raw;
+mod tasks;
 mod timeline;
 mod transport;
 mod watches;
@@ -25,6 +27,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<handle::Handle>()?;
     module.add_class::<handle::TimerHandle>()?;
+    freelist::install::<handle::Handle>(module.py());
+    freelist::install::<handle::TimerHandle>(module.py());
     module.add_class::<transport::SocketTransport>()?;
     module.add_function(wrap_pyfunction!(timeline::timeline_start, module)?)?;
     module.add_function(wrap_pyfunction!(timeline::timeline_stop, module)?)?;
