@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use crate::event_loop::Loop;
 use crate::handle::Handle;
 use crate::transport::{SocketTransport, TransportJob};
-use crate::watches::Watched;
+use crate::watches::{self, Waiter, Watched, Watches};
 
 /// What the thread that runs a loop is to do for another.
 pub type Deferred = Box<dyn FnOnce(&Bound<'_, Loop>) + Send>;
@@ -127,12 +127,14 @@ impl aioxide::Host for PyHost {
     fn ready(&self, source: SourceKey, readiness: Readiness) -> PyResult<()> {
         let py = self.py();
         let event_loop = self.event_loop.bind(py);
-        let watched = event_loop.get().watches.borrow(py).ready(py, source, readiness);
-        match watched {
+        match Watches::ready(event_loop, source, readiness)? {
             Watched::Nothing => Ok(()),
-            Watched::Handles(handles) => {
-                for handle in handles.into_iter().flatten() {
-                    event_loop.get().schedule(py, Job::Handle(handle))?;
+            Watched::Waiters(waiters) => {
+                for waiter in waiters.into_iter().flatten() {
+                    match waiter {
+                        Waiter::Handle(handle) => event_loop.get().schedule(py, Job::Handle(handle))?,
+                        Waiter::Future(future) => watches::wake(future.bind(py))?,
+                    }
                 }
                 Ok(())
             }

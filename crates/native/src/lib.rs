@@ -5,12 +5,14 @@
 //! has the calls PyO3 has no safe form for, [`gil_cell`] what threads share.
 
 mod engine;
+mod errors;
 mod event_loop;
 mod gil_cell;
 mod handle;
 mod host;
 mod http;
 mod raw;
+mod sock;
 mod timeline;
 mod transport;
 mod watches;
@@ -22,9 +24,11 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     event_loop::add_methods(module.py())?;
+    sock::add_methods(module.py())?;
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<handle::Handle>()?;
     module.add_class::<handle::TimerHandle>()?;
+    module.add_class::<sock::SocketOperation>()?;
     module.add_class::<transport::SocketTransport>()?;
     module.add_function(wrap_pyfunction!(timeline::timeline_start, module)?)?;
     module.add_function(wrap_pyfunction!(timeline::timeline_stop, module)?)?;
