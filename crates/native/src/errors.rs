@@ -2,8 +2,8 @@
 
 use std::io;
 
-use pyo3::PyErr;
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
+use pyo3::{PyErr, Python};
 
 /// The `OSError` of the right subclass, with `errno` and the system's words for it, as Python's own sockets raise it.
 pub fn os_error(error: io::Error) -> PyErr {
@@ -15,4 +15,9 @@ pub fn os_error(error: io::Error) -> PyErr {
         }
         None => error.into(),
     }
+}
+
+/// Whether a method of a socket that does not block has raised only because there is nothing to do yet.
+pub fn would_block(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyBlockingIOError>(py) || error.is_instance_of::<PyInterruptedError>(py)
 }

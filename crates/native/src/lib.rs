@@ -4,6 +4,8 @@
 //! [`host`] runs them and hands readiness to [`watches`], which know the callback or [`transport`] it concerns. [`raw`]
 //! has the calls PyO3 has no safe form for, [`gil_cell`] what threads share.
 
+mod address;
+mod datagram;
 mod engine;
 mod errors;
 mod event_loop;
@@ -28,6 +30,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<handle::Handle>()?;
     module.add_class::<handle::TimerHandle>()?;
+    module.add_class::<datagram::DatagramTransport>()?;
     module.add_class::<sock::SocketOperation>()?;
     module.add_class::<transport::SocketTransport>()?;
     module.add_function(wrap_pyfunction!(timeline::timeline_start, module)?)?;

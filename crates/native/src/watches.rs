@@ -13,6 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::datagram::DatagramTransport;
 use crate::event_loop::Loop;
 use crate::handle::{Args, Handle};
 use crate::transport::SocketTransport;
@@ -24,7 +25,29 @@ enum Watch {
     /// For callbacks and operations that wait for readiness.
     Waiting(Waiting),
     /// For a transport, which keeps it alive: a connection lives as long as its loop, not as its last reference.
-    Transport(Py<SocketTransport>),
+    Transport(Owner),
+}
+
+/// A transport that owns a descriptor.
+pub enum Owner {
+    Stream(Py<SocketTransport>),
+    Datagram(Py<DatagramTransport>),
+}
+
+impl Owner {
+    pub fn object(&self) -> &Py<PyAny> {
+        match self {
+            Self::Stream(transport) => transport.as_any(),
+            Self::Datagram(transport) => transport.as_any(),
+        }
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Stream(transport) => Self::Stream(transport.clone_ref(py)),
+            Self::Datagram(transport) => Self::Datagram(transport.clone_ref(py)),
+        }
+    }
 }
 
 /// Who waits for a descriptor, one for each direction.
@@ -82,7 +105,7 @@ impl Waiting {
 pub enum Watched {
     Nothing,
     Waiters([Option<Waiter>; 2]),
-    Transport(Py<SocketTransport>),
+    Transport(Owner),
 }
 
 type Entry = (SourceKey, Watch);
@@ -172,11 +195,7 @@ impl Watches {
     }
 
     /// Watches `fd` for a transport. An entry left by a descriptor that was closed without a word is replaced.
-    pub fn add_transport(
-        event_loop: &Bound<'_, Loop>,
-        fd: RawFd,
-        transport: Py<SocketTransport>,
-    ) -> PyResult<SourceKey> {
+    pub fn add_transport(event_loop: &Bound<'_, Loop>, fd: RawFd, transport: Owner) -> PyResult<SourceKey> {
         let py = event_loop.py();
         let handles = event_loop.get().loop_handle(py)?;
         let (key, stale) = {
@@ -206,7 +225,7 @@ impl Watches {
     /// The transport that owns `fd`.
     pub fn transport_of(&self, py: Python<'_>, fd: RawFd) -> Option<Py<PyAny>> {
         match self.get(self.key_of(fd)?)? {
-            Watch::Transport(transport) => Some(transport.clone_ref(py).into_any()),
+            Watch::Transport(transport) => Some(transport.object().clone_ref(py)),
             Watch::Waiting(_) => None,
         }
     }
@@ -253,7 +272,7 @@ impl Watches {
                         }
                     }
                 }
-                Watch::Transport(transport) => visit.call(transport)?,
+                Watch::Transport(transport) => visit.call(transport.object())?,
             }
         }
         Ok(())

@@ -8,14 +8,14 @@ use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
 
 use aioxide::driver::socket;
-use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
+use pyo3::exceptions::PyOSError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyMemoryView, PySlice};
 
-use crate::errors::os_error;
+use crate::errors::{os_error, would_block};
 use crate::event_loop::{Loop, SCRATCH_BYTES};
 use crate::raw::{self, BytesBuilder};
 
@@ -163,10 +163,6 @@ fn outcome(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>, direction: Direct
         Err(error) if would_block(py, &error) => Ok(Attempt::Blocked(direction)),
         Err(error) => Err(error),
     }
-}
-
-fn would_block(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<PyBlockingIOError>(py) || error.is_instance_of::<PyInterruptedError>(py)
 }
 
 fn recv(event_loop: &Bound<'_, Loop>, sock: &Bound<'_, PyAny>, size: &Bound<'_, PyAny>) -> PyResult<Attempt> {

@@ -10,5 +10,6 @@ mod attempt;
 mod methods;
 mod operation;
 
+pub use attempt::is_plain;
 pub use methods::add_methods;
 pub use operation::SocketOperation;
