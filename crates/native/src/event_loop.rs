@@ -385,6 +385,7 @@ impl Loop {
     }
 }
 
+/// Wraps methods of `Loop` for [`raw::add_fast_method`].
 macro_rules! fast_methods {
     ($($name:ident),*) => {
         $(unsafe extern "C" fn $name(
@@ -394,10 +395,12 @@ macro_rules! fast_methods {
             names: *mut ffi::PyObject,
         ) -> *mut ffi::PyObject {
             // SAFETY: CPython calls this with its own pointers, as a method of `Loop` (see `add_methods`).
-            unsafe { raw::fast_call::<Loop>(slf, args, count, names, Loop::$name) }
+            unsafe { crate::raw::fast_call::<crate::event_loop::Loop>(slf, args, count, names, Loop::$name) }
         })*
     };
 }
+
+pub(crate) use fast_methods;
 
 fast_methods!(call_soon, call_soon_threadsafe, call_later, call_at, create_task, create_future, get_debug);
 

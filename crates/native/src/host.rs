@@ -7,10 +7,11 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use crate::datagram::DatagramTransport;
 use crate::event_loop::Loop;
 use crate::handle::Handle;
 use crate::transport::{SocketTransport, TransportJob};
-use crate::watches::Watched;
+use crate::watches::{self, Owner, Waiter, Watched, Watches};
 
 /// What the thread that runs a loop is to do for another.
 pub type Deferred = Box<dyn FnOnce(&Bound<'_, Loop>) + Send>;
@@ -22,7 +23,7 @@ pub enum Job {
     /// A handle that asyncio made itself, such as a signal's.
     Foreign(Py<PyAny>),
     /// A step in a transport's life, which needs no handle.
-    Transport(Py<SocketTransport>, TransportJob),
+    Transport(Owner, TransportJob),
     /// What another thread left to the loop, see [`Loop::on_loop`].
     Deferred(Deferred),
 }
@@ -33,7 +34,7 @@ impl Job {
             Self::Handle(handle) => visit.call(handle),
             Self::Foreign(handle) => visit.call(handle),
             Self::Transport(transport, job) => {
-                visit.call(transport)?;
+                visit.call(transport.object())?;
                 job.traverse(visit)
             }
             // What it holds counts as held from outside, and it is soon run.
@@ -115,7 +116,8 @@ impl aioxide::Host for PyHost {
                     self.call_handle(py, &handle)
                 }
             }
-            Job::Transport(transport, job) => SocketTransport::run_job(transport.bind(py), job),
+            Job::Transport(Owner::Stream(transport), job) => SocketTransport::run_job(transport.bind(py), job),
+            Job::Transport(Owner::Datagram(transport), job) => DatagramTransport::run_job(transport.bind(py), job),
             Job::Foreign(handle) => self.call_foreign(py, handle.bind(py)),
             Job::Deferred(act) => {
                 act(self.event_loop.bind(py));
@@ -127,16 +129,21 @@ impl aioxide::Host for PyHost {
     fn ready(&self, source: SourceKey, readiness: Readiness) -> PyResult<()> {
         let py = self.py();
         let event_loop = self.event_loop.bind(py);
-        let watched = event_loop.get().watches.borrow(py).ready(py, source, readiness);
-        match watched {
+        match Watches::ready(event_loop, source, readiness)? {
             Watched::Nothing => Ok(()),
-            Watched::Handles(handles) => {
-                for handle in handles.into_iter().flatten() {
-                    event_loop.get().schedule(py, Job::Handle(handle))?;
+            Watched::Waiters(waiters) => {
+                for waiter in waiters.into_iter().flatten() {
+                    match waiter {
+                        Waiter::Handle(handle) => event_loop.get().schedule(py, Job::Handle(handle))?,
+                        Waiter::Future(future) => watches::wake(future.bind(py))?,
+                    }
                 }
                 Ok(())
             }
-            Watched::Transport(transport) => SocketTransport::on_ready(transport.bind(py), readiness),
+            Watched::Transport(Owner::Stream(transport)) => SocketTransport::on_ready(transport.bind(py), readiness),
+            Watched::Transport(Owner::Datagram(transport)) => {
+                DatagramTransport::on_ready(transport.bind(py), readiness)
+            }
         }
     }
 

@@ -4,7 +4,10 @@
 //! [`host`] runs them and hands readiness to [`watches`], which know the callback or [`transport`] it concerns. [`raw`]
 //! has the calls PyO3 has no safe form for, [`gil_cell`] what threads share.
 
+mod address;
+mod datagram;
 mod engine;
+mod errors;
 mod event_loop;
 mod freelist;
 mod gil_cell;
@@ -12,6 +15,7 @@ mod handle;
 mod host;
 mod http;
 mod raw;
+mod sock;
 mod tasks;
 mod timeline;
 mod transport;
@@ -24,11 +28,14 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     event_loop::add_methods(module.py())?;
+    sock::add_methods(module.py())?;
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<handle::Handle>()?;
     module.add_class::<handle::TimerHandle>()?;
     freelist::install::<handle::Handle>(module.py());
     freelist::install::<handle::TimerHandle>(module.py());
+    module.add_class::<datagram::DatagramTransport>()?;
+    module.add_class::<sock::SocketOperation>()?;
     module.add_class::<transport::SocketTransport>()?;
     module.add_function(wrap_pyfunction!(timeline::timeline_start, module)?)?;
     module.add_function(wrap_pyfunction!(timeline::timeline_stop, module)?)?;

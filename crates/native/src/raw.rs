@@ -220,6 +220,40 @@ impl<'py> FastArgs<'_, 'py> {
         unsafe { Bound::from_borrowed_ptr(self.py, self.values[self.positional + index]) }
     }
 
+    /// The arguments by name, of which the first `required` must be given.
+    pub fn bind<const N: usize>(
+        &self,
+        function: &str,
+        parameters: [&str; N],
+        required: usize,
+    ) -> PyResult<[Option<Bound<'py, PyAny>>; N]> {
+        if self.positional > N {
+            return Err(PyTypeError::new_err(format!(
+                "{function}() takes at most {N} arguments ({} given)",
+                self.positional
+            )));
+        }
+        let mut bound = std::array::from_fn(|index| self.get(index));
+        for (index, name) in self.names.iter().flat_map(|names| names.iter()).enumerate() {
+            let Some(place) = parameters.iter().position(|parameter| name.eq(parameter).unwrap_or(false)) else {
+                let name = name.repr()?;
+                return Err(PyTypeError::new_err(format!("{function}() got an unexpected keyword argument {name}")));
+            };
+            if bound[place].is_some() {
+                let name = parameters[place];
+                return Err(PyTypeError::new_err(format!("{function}() got multiple values for argument '{name}'")));
+            }
+            bound[place] = Some(self.keyword_value(index));
+        }
+        match bound[..required].iter().position(Option::is_none) {
+            Some(missing) => {
+                let name = parameters[missing];
+                Err(PyTypeError::new_err(format!("{function}() missing required argument: '{name}'")))
+            }
+            None => Ok(bound),
+        }
+    }
+
     /// The value of the only keyword that is allowed.
     pub fn keyword(&self, function: &str, allowed: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(names) = &self.names else { return Ok(None) };
@@ -302,6 +336,21 @@ pub fn add_fast_method(
     let descriptor =
         unsafe { Bound::from_owned_ptr_or_err(class.py(), ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
     class.setattr(name.to_str().map_err(|error| PySystemError::new_err(error.to_string()))?, descriptor)
+}
+
+/// Calls `callable(**{names[0]: value})` without a dict.
+pub fn call_with_keyword<'py>(
+    callable: &Bound<'py, PyAny>,
+    names: &Bound<'py, PyTuple>,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    debug_assert_eq!(names.len(), 1);
+    let values = [value.as_ptr()];
+    // SAFETY: attached; there are no positional arguments, and one value for the one name.
+    unsafe {
+        let result = ffi::PyObject_Vectorcall(callable.as_ptr(), values.as_ptr(), 0, names.as_ptr());
+        Bound::from_owned_ptr_or_err(callable.py(), result)
+    }
 }
 
 /// Whether `error` must end the run of a loop instead of being reported by it.

@@ -14,7 +14,7 @@ use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::host::Job;
 use crate::raw;
-use crate::watches::Watches;
+use crate::watches::{Owner, Watches};
 
 /// A scheduled step in a transport's life.
 pub enum TransportJob {
@@ -76,7 +76,7 @@ impl SocketTransport {
         let slf = Bound::new(py, this)?;
         let this = slf.get();
         this.replace_protocol(protocol)?;
-        let key = Watches::add_transport(event_loop, fd, slf.clone().unbind())?;
+        let key = Watches::add_transport(event_loop, fd, Owner::Stream(slf.clone().unbind()))?;
         this.state.borrow_mut(py).key = Some(key);
         if let Some(server) = server {
             if server_knows_transports(py) {
@@ -86,7 +86,7 @@ impl SocketTransport {
             }
         }
         let start = TransportJob::Start { waiter: waiter.map(Bound::unbind), context: raw::copy_context(py)? };
-        event_loop.get().schedule(py, Job::Transport(slf.clone().unbind(), start))?;
+        event_loop.get().schedule(py, Job::Transport(Owner::Stream(slf.clone().unbind()), start))?;
         Ok(slf)
     }
 
@@ -182,7 +182,7 @@ impl SocketTransport {
     fn schedule_lost(slf: &Bound<'_, Self>, exception: Option<Py<PyAny>>) -> PyResult<()> {
         let py = slf.py();
         let job = TransportJob::ConnectionLost { exception, context: raw::copy_context(py)? };
-        slf.get().event_loop.get().schedule(py, Job::Transport(slf.clone().unbind(), job))
+        slf.get().event_loop.get().schedule(py, Job::Transport(Owner::Stream(slf.clone().unbind()), job))
     }
 
     /// Tells the protocol, then closes the socket, whatever the protocol says to it.
@@ -279,7 +279,7 @@ fn fail_waiter(waiter: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// What `get_extra_info` answers from.
-fn describe<'py>(sock: &Bound<'py, PyAny>, extra: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyDict>> {
+pub fn describe<'py>(sock: &Bound<'py, PyAny>, extra: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyDict>> {
     static TRANSPORT_SOCKET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = sock.py();
     let described = extra.map_or_else(|| Ok(PyDict::new(py)), PyDictMethods::copy)?;
@@ -302,21 +302,26 @@ fn describe<'py>(sock: &Bound<'py, PyAny>, extra: Option<&Bound<'py, PyDict>>) -
 
 impl Drop for SocketTransport {
     fn drop(&mut self) {
-        Python::attach(|py| {
-            let Some(sock) = self.state.take_in_gc().and_then(|state| state.sock) else { return };
-            // Finalizers must leave the exception that is being handled alone.
-            let pending = PyErr::take(py);
-            let text = std::ffi::CString::new(format!("unclosed transport <SocketTransport fd={}>", self.fd));
-            let category = py.get_type::<PyResourceWarning>();
-            if let Err(error) = text.map_err(PyErr::from).and_then(|text| PyErr::warn(py, &category, &text, 1)) {
-                error.write_unraisable(py, None);
-            }
-            if let Err(error) = sock.bind(py).call_method0(intern!(py, "close")) {
-                error.write_unraisable(py, None);
-            }
-            if let Some(pending) = pending {
-                pending.restore(py);
-            }
-        });
+        let Some(sock) = self.state.take_in_gc().and_then(|state| state.sock) else { return };
+        close_unclosed(&sock, &format!("unclosed transport <SocketTransport fd={}>", self.fd));
     }
+}
+
+/// Closes the socket of a transport that nobody closed, and says so.
+pub fn close_unclosed(sock: &Py<PyAny>, message: &str) {
+    Python::attach(|py| {
+        // Finalizers must leave the exception that is being handled alone.
+        let pending = PyErr::take(py);
+        let text = std::ffi::CString::new(message);
+        let category = py.get_type::<PyResourceWarning>();
+        if let Err(error) = text.map_err(PyErr::from).and_then(|text| PyErr::warn(py, &category, &text, 1)) {
+            error.write_unraisable(py, None);
+        }
+        if let Err(error) = sock.bind(py).call_method0(intern!(py, "close")) {
+            error.write_unraisable(py, None);
+        }
+        if let Some(pending) = pending {
+            pending.restore(py);
+        }
+    });
 }
