@@ -238,6 +238,7 @@ impl Watches {
     /// Whom an event of `key` concerns.
     pub fn ready(event_loop: &Bound<'_, Loop>, key: SourceKey, readiness: Readiness) -> PyResult<Watched> {
         let py = event_loop.py();
+        let handles = event_loop.get().loop_handle(py)?;
         let unwanted = {
             let mut watches = event_loop.get().watches.borrow_mut(py);
             let waiting = match watches.get_mut(key) {
@@ -250,7 +251,7 @@ impl Watches {
             if !is_kept || before != Interest::NONE {
                 let waiters = waiting.pick(py, readiness);
                 if !is_kept && waiting.interest_of_waiters() != before {
-                    watches.update(&event_loop.get().loop_handle(py)?, fd);
+                    watches.update(&handles, fd);
                 }
                 return Ok(Watched::Waiters(waiters));
             }

@@ -63,7 +63,7 @@ impl DatagramTransport {
         let py = sock.py();
         if self.ip_family.is_none() {
             return match sock.call_method1(intern!(py, "recvfrom"), (SCRATCH_BYTES,)) {
-                Ok(received) => received.extract().map(Some).map_err(Into::into),
+                Ok(received) => received.extract().map(Some),
                 Err(error) if would_block(py, &error) => Ok(None),
                 Err(error) => Err(error),
             };
