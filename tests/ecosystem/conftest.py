@@ -24,11 +24,11 @@ def runner() -> Iterator[asyncio.Runner]:
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """No test leaves a child process, a socket or a thread of a loop behind."""
-    before = _sockets()
+    before, children_before = _sockets(), _children()
     yield
     gc.collect()
     assert not (left := _sockets() - before), f"sockets left open: {left}"
-    assert not (children := _children()), f"child processes left: {children}"
+    assert not (children := _children() - children_before), f"child processes left: {children}"
 
 
 def _sockets() -> set[str]:
@@ -43,14 +43,14 @@ def _sockets() -> set[str]:
     return found
 
 
-def _children() -> list[str]:
-    found: list[str] = []
+def _children() -> set[str]:
+    found: set[str] = set()
     for thread in threading.enumerate():
         children = Path(f"/proc/self/task/{thread.native_id}/children")
         if children.exists():
-            found += children.read_text().split()
+            found |= set(children.read_text().split())
     # The forkserver and the resource tracker are multiprocessing's, for as long as the interpreter lives.
-    return [pid for pid in found if b"multiprocessing" not in _command(pid)]
+    return {pid for pid in found if b"multiprocessing" not in _command(pid)}
 
 
 def _command(pid: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -99,7 +100,7 @@ def serving(
     *,
     cwd: Path = ROOT,
     env: Mapping[str, str] | None = None,
-    user: int | None = None,
+    user: str | None = None,
     stop_signal: int = signal.SIGTERM,
     status: int = 0,
 ) -> Iterator[Server]:
@@ -116,7 +117,7 @@ def serving(
             cwd=cwd,
             env={**os.environ, **(env or {})},
             user=user,
-            group=user if user is None else _group_of(user),
+            group=None if user is None else pwd.getpwnam(user).pw_gid,
             extra_groups=None if user is None else [],
             start_new_session=True,
         )
@@ -132,12 +133,6 @@ def serving(
             raise
         finally:
             server.destroy()
-
-
-def _group_of(user: int) -> int:
-    import pwd
-
-    return pwd.getpwuid(user).pw_gid
 
 
 def run_program(program: Path, *args: str, seconds: float = 60, env: Mapping[str, str] | None = None) -> str:
