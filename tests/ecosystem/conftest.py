@@ -6,12 +6,17 @@ import asyncio
 import gc
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import aioxide
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """pytest-asyncio's tests run on our loop."""
+    return {"aioxide": aioxide.new_event_loop}
 
 
 @pytest.fixture
