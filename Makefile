@@ -10,6 +10,7 @@ PYTEST_ARGS ?=
 HISTORY_ARGS ?=
 BENCH_ARGS ?=
 CONFORMANCE_ARGS ?=
+ECOSYSTEM_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -110,6 +111,19 @@ stress: $(STAMPS)/native $(STAMPS)/test-tools  ## Run the loop's stress tests fo
 .PHONY: conformance
 conformance: $(STAMPS)/native  ## Run the interpreter's own test_asyncio on aioxide and on stock asyncio, and compare
 	$(BIN)/python tests/conformance/run.py $(CONFORMANCE_ARGS)
+
+# These packages bring plugins for pytest, so they get an environment of their own. It is of the same Python, and takes
+# aioxide from the tree: so do the servers that the tests start.
+ECOSYSTEM := $(VENV)/ecosystem
+
+$(ECOSYSTEM)/stamp: requirements/ecosystem.txt requirements/test.txt $(STAMPS)/venv
+	$(BIN)/python -m venv $(ECOSYSTEM)
+	$(ECOSYSTEM)/bin/python -m pip --quiet --require-virtualenv --disable-pip-version-check install -r requirements/ecosystem.txt
+	@touch $@
+
+.PHONY: ecosystem
+ecosystem: $(STAMPS)/native $(ECOSYSTEM)/stamp  ## Run FastAPI, aiohttp, Twisted, asyncpg and more on the loop, for real (ECOSYSTEM_ARGS="-k redis")
+	PYTHONPATH=$(abspath python) $(ECOSYSTEM)/bin/python -m pytest $(ECOSYSTEM_ARGS) tests/ecosystem
 
 # ------------------------------------------------------------------------------------------------ checks
 

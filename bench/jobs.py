@@ -80,10 +80,32 @@ async def serve_sock(announce: Announce) -> None:
             task.add_done_callback(tasks.discard)
 
 
+class EchoDatagrams(asyncio.DatagramProtocol):
+    """Sends back what it is sent."""
+
+    transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        """Send it back."""
+        self.transport.sendto(data, addr)
+
+
+async def serve_udp(announce: Announce) -> None:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(EchoDatagrams, local_addr=("127.0.0.1", 0))
+    announce(transport.get_extra_info("sockname")[1])
+    await loop.create_future()
+
+
 SERVERS: dict[str, Callable[[Announce], Coroutine[Any, Any, None]]] = {
     "protocol": serve_protocol,
     "streams": serve_streams,
     "sock": serve_sock,
+    "udp": serve_udp,
 }
 
 

@@ -230,6 +230,7 @@ class Contest:
     def loaded_round(self) -> Sample:
         """Put load on the contender's server."""
         options = {
+            "--protocol": self.row.protocol,
             "--address": f"127.0.0.1:{self.port}",
             "--connections": str(self.row.connections),
             "--bytes": str(self.row.bytes_each),

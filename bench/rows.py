@@ -25,6 +25,8 @@ class Row:
     job: str
     connections: int = 0
     bytes_each: int = 0
+    # What the load generator's messages go over.
+    protocol: Literal["tcp", "udp"] = "tcp"
     # A first guess at how many operations fill a round; the harness adjusts it for each contender.
     operations: int = 1000
     contenders: tuple[str, ...] = field(default=tuple(LOOPS))
@@ -46,6 +48,16 @@ ROWS: tuple[Row, ...] = (
     echo("streams", "TCP echo, streams", 100, 1024),
     echo("sock", "TCP echo, sock_recv and sock_sendall", 10, 1024),
     echo("sock", "TCP echo, sock_recv and sock_sendall", 100, 1024),
+    Row(
+        "udp-1k-10",
+        "UDP echo, datagram protocol, 1 KiB × 10 peers",
+        "round trip",
+        "server",
+        "udp",
+        connections=10,
+        bytes_each=1024,
+        protocol="udp",
+    ),
     Row("call_soon", "call_soon, 100 chains of callbacks", "callback", "loop", "call_soon", operations=50_000),
     Row("call_later", "call_later, delays of 0 to 2 ms", "timer", "loop", "call_later", operations=20_000),
     Row(

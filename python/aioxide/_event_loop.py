@@ -1,8 +1,8 @@
 """The event loop: native where it is hot, asyncio's own where it is cold.
 
-`EventLoop` takes scheduling, timers, descriptors, stream transports and the turn itself from `_native.Loop`, and
-everything else (connecting, serving, subprocesses, pipes, datagrams, signals, executors, async generators) from the
-`asyncio.SelectorEventLoop` of the running Python, so that it behaves as that version does.
+`EventLoop` takes scheduling, timers, descriptors, socket operations, transports and the turn itself from
+`_native.Loop`, and everything else (connecting, serving, subprocesses, pipes, signals, executors, async generators)
+from the `asyncio.SelectorEventLoop` of the running Python, so that it behaves as that version does.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
         self._internal_fds = 0
         self._signal_handlers: dict[int, Any] = {}
         self._unix_server_sockets: dict[Any, Any] = {}
-        # Transports that asyncio makes itself (datagrams) register here; ours are known to the native half.
+        # Transports that asyncio makes itself would register here; ours are known to the native half.
         self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         _open_loops.add(self)
 
@@ -98,11 +98,6 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
         super().close()
         self._close()
         _open_loops.discard(self)
-
-    def set_debug(self, enabled: bool) -> None:
-        """Turn debug mode on or off."""
-        super().set_debug(enabled)
-        self._set_debug(enabled)
 
     def _renew_after_fork(self) -> None:
         """In a fork's child: have a pair of sockets of our own, or the parent would hear of the child's signals."""
@@ -184,6 +179,18 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
         return cast(asyncio.Transport, _native.SocketTransport(self, sock, protocol, waiter, extra, server))
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> asyncio.DatagramTransport:
+        self._ensure_fd_no_transport(sock)
+        transport = _native.DatagramTransport(self, sock, protocol, address, waiter, extra)
+        return cast(asyncio.DatagramTransport, transport)
 
     def _make_ssl_transport(
         self,

@@ -4,9 +4,32 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// What messages go over.
+#[derive(Clone, Copy, Debug)]
+pub enum Protocol {
+    /// A stream for each connection.
+    Tcp,
+    /// A datagram for each message.
+    Udp,
+}
+
+impl std::str::FromStr for Protocol {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            _ => Err("neither tcp nor udp"),
+        }
+    }
+}
+
 /// What to do, as the command line says it.
 #[derive(Debug)]
 pub struct Arguments {
+    /// What messages go over.
+    pub protocol: Protocol,
     /// The echo server.
     pub address: SocketAddr,
     /// How many connections are kept busy.
@@ -18,13 +41,14 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Reads `--name value` pairs; all four are wanted, each once.
+    /// Reads `--name value` pairs; all five are wanted, each once.
     pub fn parse(arguments: impl Iterator<Item = String>) -> io::Result<Self> {
-        let (mut address, mut connections, mut bytes, mut seconds) = (None, None, None, None);
+        let (mut protocol, mut address, mut connections, mut bytes, mut seconds) = (None, None, None, None, None);
         let mut arguments = arguments;
         while let Some(name) = arguments.next() {
             let value = arguments.next().ok_or_else(|| invalid(&format!("{name} wants a value")))?;
             match name.as_str() {
+                "--protocol" => protocol = Some(parse::<Protocol>(&name, &value)?),
                 "--address" => address = Some(parse::<SocketAddr>(&name, &value)?),
                 "--connections" => connections = Some(parse::<usize>(&name, &value)?),
                 "--bytes" => bytes = Some(parse::<usize>(&name, &value)?),
@@ -32,9 +56,12 @@ impl Arguments {
                 _ => return Err(invalid(&format!("no such option: {name}"))),
             }
         }
-        let (Some(address), Some(connections), Some(bytes), Some(seconds)) = (address, connections, bytes, seconds)
+        let (Some(protocol), Some(address), Some(connections), Some(bytes), Some(seconds)) =
+            (protocol, address, connections, bytes, seconds)
         else {
-            return Err(invalid("wanted: --address HOST:PORT --connections N --bytes N --seconds S"));
+            return Err(invalid(
+                "wanted: --protocol tcp|udp --address HOST:PORT --connections N --bytes N --seconds S",
+            ));
         };
         if connections == 0 || bytes == 0 {
             return Err(invalid("--connections and --bytes are at least 1"));
@@ -43,7 +70,7 @@ impl Arguments {
             return Err(invalid("--address must be a loopback address: this is load, and nobody else asked for it"));
         }
         let duration = Duration::try_from_secs_f64(seconds).map_err(|error| invalid(&format!("--seconds: {error}")))?;
-        Ok(Self { address, connections, bytes, duration })
+        Ok(Self { protocol, address, connections, bytes, duration })
     }
 }
 

@@ -1,13 +1,51 @@
 //! One connection: a message goes out, and comes back.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
+use crate::arguments::Protocol;
+
+/// What messages go over. A datagram takes a message whole, and the loopback loses none while few are under way.
+enum Socket {
+    Tcp(TcpStream),
+    Udp(UdpSocket),
+}
+
+impl Socket {
+    fn tcp(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        Ok(Self::Tcp(stream))
+    }
+
+    fn udp(address: SocketAddr) -> io::Result<Self> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.connect(address)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self::Udp(socket))
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Udp(socket) => socket.recv(buffer),
+        }
+    }
+
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(data),
+            Self::Udp(socket) => socket.send(data),
+        }
+    }
+}
+
 /// A connection to the server, with at most one message under way.
 pub struct Connection {
-    stream: TcpStream,
+    socket: Socket,
     /// Bytes of the message that the kernel has taken.
     sent: usize,
     /// Bytes of the message that came back.
@@ -17,11 +55,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
-        Ok(Self { stream, sent: 0, received: 0, sent_at: None })
+    pub fn open(address: SocketAddr, protocol: Protocol) -> io::Result<Self> {
+        let socket = match protocol {
+            Protocol::Tcp => Socket::tcp(address)?,
+            Protocol::Udp => Socket::udp(address)?,
+        };
+        Ok(Self { socket, sent: 0, received: 0, sent_at: None })
     }
 
     /// Begins to send the message, unless one is under way.
@@ -37,7 +76,7 @@ impl Connection {
     pub fn turn(&mut self, payload: &[u8], scratch: &mut [u8]) -> io::Result<Option<Instant>> {
         self.write(payload)?;
         loop {
-            let count = match self.stream.read(scratch) {
+            let count = match self.socket.read(scratch) {
                 Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed a connection")),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
@@ -57,7 +96,7 @@ impl Connection {
 
     fn write(&mut self, payload: &[u8]) -> io::Result<()> {
         while self.sent_at.is_some() && self.sent < payload.len() {
-            match self.stream.write(&payload[self.sent..]) {
+            match self.socket.write(&payload[self.sent..]) {
                 Ok(count) => self.sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -70,6 +109,9 @@ impl Connection {
 
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+        match &self.socket {
+            Socket::Tcp(stream) => stream.as_fd(),
+            Socket::Udp(socket) => socket.as_fd(),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Keeps a number of connections to an echo server busy, one message under way on each, and says how many came back.
 //!
 //! ```text
-//! aioxide-loadgen --address 127.0.0.1:9000 --connections 100 --bytes 1024 --seconds 0.3
+//! aioxide-loadgen --protocol tcp --address 127.0.0.1:9000 --connections 100 --bytes 1024 --seconds 0.3
 //! ```
 //!
 //! It connects, sends one message over each connection to warm the server up, prints `ready`, and waits for a line
@@ -83,7 +83,7 @@ impl Load {
         let payload: Vec<u8> = (0..arguments.bytes).map(|n| (n % 251) as u8).collect();
         let mut connections = Vec::with_capacity(arguments.connections);
         for number in 0..arguments.connections {
-            let connection = Connection::open(arguments.address)?;
+            let connection = Connection::open(arguments.address, arguments.protocol)?;
             // Edge-triggered, so that a connection is never watched anew.
             let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
             epoll::add(&epoll, &connection, epoll::EventData::new_u64(number as u64), interest)?;

@@ -142,9 +142,9 @@ impl LoopHandle {
     ///
     /// # Errors
     /// `EBADF`, or `EPERM` for a descriptor that cannot be polled.
-    pub fn add_host_source(&self, fd: RawFd, interest: Interest) -> io::Result<SourceKey> {
+    pub fn add_host_source(&self, fd: RawFd, interest: Interest, trigger: Trigger) -> io::Result<SourceKey> {
         self.renew_if_forked()?;
-        self.0.registry.borrow_mut().add_host(&self.0.epoll, fd, interest)
+        self.0.registry.borrow_mut().add_host(&self.0.epoll, fd, interest, trigger)
     }
 
     /// Changes what a host source watches.
@@ -172,6 +172,12 @@ impl LoopHandle {
     /// Forgets a source of either kind.
     pub fn remove_source(&self, key: SourceKey) {
         let wakers = self.0.registry.borrow_mut().remove(self.own_epoll(), key);
+        drop(wakers);
+    }
+
+    /// Forgets a source whose descriptor was closed already; see [`Registry::forget`].
+    pub fn forget_source(&self, key: SourceKey) {
+        let wakers = self.0.registry.borrow_mut().forget(key);
         drop(wakers);
     }
 

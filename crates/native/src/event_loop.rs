@@ -1,13 +1,13 @@
 //! `Loop`: the native half of `aioxide.EventLoop`.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use aioxide::reactor::TimerKey;
 use aioxide::{RemoteScheduler, RunError, now_ns};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
 use crate::engine::{Engine, Reached, closed};
@@ -26,6 +26,10 @@ pub const SCRATCH_BYTES: usize = 256 * 1024;
 pub struct Loop {
     engine: Engine,
     debug: AtomicBool,
+    is_closed: AtomicBool,
+    /// The thread that runs the loop, by `threading.get_ident()`; 0 while none does.
+    thread: AtomicU64,
+    task_factory: GilCell<Option<Py<PyAny>>>,
     pub watches: GilCell<Watches>,
     pub scratch: GilCell<Vec<u8>>,
     pub lanes: GilCell<LaneBook>,
@@ -42,12 +46,22 @@ impl Loop {
         self.engine.remote()
     }
 
-    fn check_open(&self) -> PyResult<()> {
+    pub fn check_open(&self) -> PyResult<()> {
         if self.remote().is_closed() { Err(closed()) } else { Ok(()) }
     }
 
     pub fn is_debug(&self) -> bool {
         self.debug.load(Ordering::Relaxed)
+    }
+
+    /// Whether tasks are asyncio's own, made without ado.
+    pub fn makes_plain_tasks(&self, py: Python<'_>) -> bool {
+        !self.is_debug() && self.task_factory.borrow(py).is_none()
+    }
+
+    fn get_debug(slf: &Bound<'_, Self>, args: &FastArgs<'_, '_>) -> PyResult<Py<PyAny>> {
+        args.expect_none("get_debug")?;
+        Ok(PyBool::new(slf.py(), slf.get().is_debug()).to_owned().into_any().unbind())
     }
 
     pub fn cancel_timer(slf: &Bound<'_, Self>, key: TimerKey) {
@@ -66,7 +80,7 @@ impl Loop {
 
     fn new_handle(slf: &Bound<'_, Self>, method: &str, args: &FastArgs<'_, '_>, first: usize) -> PyResult<Handle> {
         let py = slf.py();
-        let context = args.keyword(method, intern!(py, "context").as_any())?;
+        let context = args.keyword(method, "context")?;
         let callback =
             args.get(first).ok_or_else(|| PyTypeError::new_err(format!("{method}() is missing its callback")))?;
         if slf.get().is_debug() {
@@ -179,6 +193,9 @@ impl Loop {
         Ok(Self {
             engine: Engine::new()?,
             debug: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+            thread: AtomicU64::new(0),
+            task_factory: GilCell::default(),
             watches: GilCell::default(),
             scratch: GilCell::new(Vec::new()),
             lanes: GilCell::default(),
@@ -218,8 +235,65 @@ impl Loop {
         Ok(())
     }
 
-    fn _set_debug(&self, enabled: bool) {
-        self.debug.store(enabled, Ordering::Relaxed);
+    // What asyncio's own half keeps in attributes, and the native half looks at all the time.
+
+    #[getter(_debug)]
+    fn debug(&self) -> bool {
+        self.is_debug()
+    }
+
+    #[setter(_debug)]
+    fn set_debug(&self, enabled: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.debug.store(enabled.is_truthy()?, Ordering::Relaxed);
+        Ok(())
+    }
+
+    #[getter(_closed)]
+    fn closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
+    #[setter(_closed)]
+    fn set_closed(&self, closed: bool) {
+        self.is_closed.store(closed, Ordering::Relaxed);
+    }
+
+    #[getter(_thread_id)]
+    fn thread_id(&self) -> Option<u64> {
+        match self.thread.load(Ordering::Relaxed) {
+            0 => None,
+            thread => Some(thread),
+        }
+    }
+
+    #[setter(_thread_id)]
+    fn set_thread_id(&self, thread: Option<u64>) {
+        self.thread.store(thread.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    #[getter(_task_factory)]
+    fn task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.task_factory.borrow(py).as_ref().map(|factory| factory.clone_ref(py))
+    }
+
+    #[setter(_task_factory)]
+    fn set_task_factory(&self, py: Python<'_>, factory: Option<Py<PyAny>>) {
+        let old = self.task_factory.replace(py, factory);
+        drop(old);
+    }
+
+    /// Whether the loop was closed.
+    fn is_closed(&self) -> bool {
+        self.closed()
+    }
+
+    fn _check_closed(&self) -> PyResult<()> {
+        if self.closed() { Err(closed()) } else { Ok(()) }
+    }
+
+    /// Whether a thread runs the loop now.
+    fn is_running(&self) -> bool {
+        self.thread.load(Ordering::Relaxed) != 0
     }
 
     /// Schedules a handle that was made elsewhere (`asyncio.Handle`).
@@ -291,6 +365,9 @@ impl Loop {
             }
         });
         result?;
+        if let Some(factory) = self.task_factory.try_borrow_in_gc() {
+            visit.call(&*factory)?;
+        }
         if let Some(lanes) = self.lanes.try_borrow_in_gc() {
             lanes.traverse(&visit)?;
         }
@@ -303,10 +380,12 @@ impl Loop {
     fn __clear__(&self) {
         drop(self.engine.close_in_gc());
         drop(self.watches.take_in_gc());
+        drop(self.task_factory.take_in_gc());
         drop(self.lanes.take_in_gc());
     }
 }
 
+/// Wraps methods of `Loop` for [`raw::add_fast_method`].
 macro_rules! fast_methods {
     ($($name:ident),*) => {
         $(unsafe extern "C" fn $name(
@@ -316,12 +395,14 @@ macro_rules! fast_methods {
             names: *mut ffi::PyObject,
         ) -> *mut ffi::PyObject {
             // SAFETY: CPython calls this with its own pointers, as a method of `Loop` (see `add_methods`).
-            unsafe { raw::fast_call::<Loop>(slf, args, count, names, Loop::$name) }
+            unsafe { crate::raw::fast_call::<crate::event_loop::Loop>(slf, args, count, names, Loop::$name) }
         })*
     };
 }
 
-fast_methods!(call_soon, call_soon_threadsafe, call_later, call_at);
+pub(crate) use fast_methods;
+
+fast_methods!(call_soon, call_soon_threadsafe, call_later, call_at, create_task, create_future, get_debug);
 
 /// Adds the methods that everything calls all the time in their fastest form.
 pub fn add_methods(py: Python<'_>) -> PyResult<()> {
@@ -349,5 +430,18 @@ pub fn add_methods(py: Python<'_>) -> PyResult<()> {
         c"call_at",
         c"call_at($self, when, callback, /, *args, context=None)\n--\n\nRun callback(*args) when time() is when.",
         call_at,
-    )
+    )?;
+    raw::add_fast_method(
+        &class,
+        c"create_task",
+        c"create_task($self, coro, **kwargs)\n--\n\nRun a coroutine as a task.",
+        create_task,
+    )?;
+    raw::add_fast_method(
+        &class,
+        c"create_future",
+        c"create_future($self, /)\n--\n\nA future of this loop.",
+        create_future,
+    )?;
+    raw::add_fast_method(&class, c"get_debug", c"get_debug($self, /)\n--\n\nWhether debug mode is on.", get_debug)
 }

@@ -10,6 +10,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
 use crate::event_loop::Loop;
+use crate::freelist::{FreeList, Recycled};
 use crate::gil_cell::GilCell;
 use crate::raw::{self, FastArgs};
 
@@ -71,12 +72,18 @@ struct State {
 }
 
 /// A callback that waits to be run by its loop; made by `call_soon` and its kin, never by hand.
-// No freelist: a `TimerHandle`, which extends this, would be freed into it, and memory of its size be given out as a `Handle`.
 #[pyclass(module = "aioxide", name = "Handle", subclass, frozen, weakref)]
 pub struct Handle {
     state: GilCell<State>,
     context: Py<PyAny>,
     event_loop: Py<Loop>,
+}
+
+impl Recycled for Handle {
+    const LIST: &'static FreeList = {
+        static LIST: FreeList = FreeList::new();
+        &LIST
+    };
 }
 
 impl Handle {
@@ -265,6 +272,13 @@ impl Handle {
 #[pyclass(module = "aioxide", name = "TimerHandle", extends = Handle, frozen)]
 pub struct TimerHandle {
     when: f64,
+}
+
+impl Recycled for TimerHandle {
+    const LIST: &'static FreeList = {
+        static LIST: FreeList = FreeList::new();
+        &LIST
+    };
 }
 
 impl TimerHandle {

@@ -7,10 +7,11 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use crate::datagram::DatagramTransport;
 use crate::event_loop::Loop;
 use crate::handle::Handle;
 use crate::transport::{SocketTransport, TransportJob};
-use crate::watches::Watched;
+use crate::watches::{self, Owner, Waiter, Watched, Watches};
 
 /// What the thread that runs a loop is to do for another.
 pub type Deferred = Box<dyn FnOnce(&Bound<'_, Loop>) + Send>;
@@ -22,7 +23,7 @@ pub enum Job {
     /// A handle that asyncio made itself, such as a signal's.
     Foreign(Py<PyAny>),
     /// A step in a transport's life, which needs no handle.
-    Transport(Py<SocketTransport>, TransportJob),
+    Transport(Owner, TransportJob),
     /// What another thread left to the loop, see [`Loop::on_loop`].
     Deferred(Deferred),
 }
@@ -33,7 +34,7 @@ impl Job {
             Self::Handle(handle) => visit.call(handle),
             Self::Foreign(handle) => visit.call(handle),
             Self::Transport(transport, job) => {
-                visit.call(transport)?;
+                visit.call(transport.object())?;
                 job.traverse(visit)
             }
             // What it holds counts as held from outside, and it is soon run.
@@ -100,12 +101,8 @@ impl PyHost {
     }
 
     /// A step of a transport, which in debug mode must not be slow any more than a callback.
-    fn call_transport(
-        &self,
-        transport: &Bound<'_, SocketTransport>,
-        call: impl FnOnce() -> PyResult<()>,
-    ) -> PyResult<()> {
-        if self.event_loop.get().is_debug() { self.call_timed(transport.as_any(), call) } else { call() }
+    fn call_transport(&self, transport: &Bound<'_, PyAny>, call: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+        if self.event_loop.get().is_debug() { self.call_timed(transport, call) } else { call() }
     }
 
     fn call_foreign(&self, py: Python<'_>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -131,9 +128,13 @@ impl aioxide::Host for PyHost {
                     self.call_handle(py, &handle)
                 }
             }
-            Job::Transport(transport, job) => {
+            Job::Transport(Owner::Stream(transport), job) => {
                 let transport = transport.bind(py);
-                self.call_transport(transport, || SocketTransport::run_job(transport, job))
+                self.call_transport(transport.as_any(), || SocketTransport::run_job(transport, job))
+            }
+            Job::Transport(Owner::Datagram(transport), job) => {
+                let transport = transport.bind(py);
+                self.call_transport(transport.as_any(), || DatagramTransport::run_job(transport, job))
             }
             Job::Foreign(handle) => self.call_foreign(py, handle.bind(py)),
             Job::Deferred(act) => {
@@ -146,13 +147,19 @@ impl aioxide::Host for PyHost {
     fn ready(&self, source: SourceKey, readiness: Readiness) -> PyResult<()> {
         let py = self.py();
         let event_loop = self.event_loop.bind(py);
-        let watched = event_loop.get().watches.borrow(py).ready(py, source, readiness);
-        match watched {
+        match Watches::ready(event_loop, source, readiness)? {
             Watched::Nothing => Ok(()),
-            Watched::Handles(handles) => handles.into_iter().flatten().try_for_each(|handle| self.call(Job::Handle(handle))),
-            Watched::Transport(transport) => {
+            Watched::Waiters(waiters) => waiters.into_iter().flatten().try_for_each(|waiter| match waiter {
+                Waiter::Handle(handle) => self.call(Job::Handle(handle)),
+                Waiter::Future(future) => watches::wake(future.bind(py)),
+            }),
+            Watched::Transport(Owner::Stream(transport)) => {
                 let transport = transport.bind(py);
-                self.call_transport(transport, || SocketTransport::on_ready(transport, readiness))
+                self.call_transport(transport.as_any(), || SocketTransport::on_ready(transport, readiness))
+            }
+            Watched::Transport(Owner::Datagram(transport)) => {
+                let transport = transport.bind(py);
+                self.call_transport(transport.as_any(), || DatagramTransport::on_ready(transport, readiness))
             }
         }
     }

@@ -4,13 +4,19 @@
 //! [`host`] runs them and hands readiness to [`watches`], which know the callback or [`transport`] it concerns. [`raw`]
 //! has the calls PyO3 has no safe form for, [`gil_cell`] what threads share.
 
+mod address;
+mod datagram;
 mod engine;
+mod errors;
 mod event_loop;
+mod freelist;
 mod gil_cell;
 mod handle;
 mod host;
 mod http;
 mod raw;
+mod sock;
+mod tasks;
 mod timeline;
 mod transport;
 mod watches;
@@ -23,9 +29,14 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     raw::refuse_subinterpreters(module.py())?;
     event_loop::add_methods(module.py())?;
+    sock::add_methods(module.py())?;
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<handle::Handle>()?;
     module.add_class::<handle::TimerHandle>()?;
+    freelist::install::<handle::Handle>(module.py());
+    freelist::install::<handle::TimerHandle>(module.py());
+    module.add_class::<datagram::DatagramTransport>()?;
+    module.add_class::<sock::SocketOperation>()?;
     module.add_class::<transport::SocketTransport>()?;
     raw::add_finalizer(&module.py().get_type::<transport::SocketTransport>())?;
     module.add_function(wrap_pyfunction!(timeline::timeline_start, module)?)?;

@@ -8,7 +8,7 @@ use pyo3::PyClass;
 use pyo3::exceptions::{PyBaseException, PyImportError, PyMemoryError, PySystemError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
 unsafe extern "C" {
     /// In CPython's own headers; not every PyO3 of our range shows it.
@@ -166,19 +166,107 @@ impl<'py> FastArgs<'_, 'py> {
         PyTuple::new(self.py, values)
     }
 
+    /// The keyword arguments, as a call takes them.
+    pub fn keywords(&self) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(names) = &self.names else { return Ok(None) };
+        let keywords = PyDict::new(self.py);
+        for (index, name) in names.iter().enumerate() {
+            keywords.set_item(name, self.keyword_value(index))?;
+        }
+        Ok(Some(keywords))
+    }
+
+    /// Calls `callable` with these arguments, and with `value` by the name in `name`, a tuple of one.
+    pub fn call_and(
+        &self,
+        callable: &Bound<'py, PyAny>,
+        name: &Bound<'py, PyTuple>,
+        value: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        const ON_STACK: usize = 8;
+        let names = match &self.names {
+            None => name.clone(),
+            Some(names) => names.as_sequence().concat(name.as_sequence())?.to_tuple()?,
+        };
+        let mut room = [std::ptr::null_mut(); ON_STACK];
+        let mut more;
+        let count = self.values.len() + 1;
+        let values = if count <= ON_STACK {
+            &mut room[..count]
+        } else {
+            more = vec![std::ptr::null_mut(); count];
+            &mut more[..]
+        };
+        values[..count - 1].copy_from_slice(self.values);
+        values[count - 1] = value.as_ptr();
+        // SAFETY: attached; `values` has the positional arguments and one value for each of the names, all alive.
+        unsafe {
+            let result = ffi::PyObject_Vectorcall(callable.as_ptr(), values.as_ptr(), self.positional, names.as_ptr());
+            Bound::from_owned_ptr_or_err(self.py, result)
+        }
+    }
+
+    /// Refuses arguments where there may be none.
+    pub fn expect_none(&self, function: &str) -> PyResult<()> {
+        if self.values.is_empty() {
+            return Ok(());
+        }
+        Err(PyTypeError::new_err(format!("{function}() takes no arguments ({} given)", self.values.len())))
+    }
+
+    /// The value of the keyword argument at `index`.
+    fn keyword_value(&self, index: usize) -> Bound<'py, PyAny> {
+        // SAFETY: the values of keywords follow the positional ones, one for each name.
+        unsafe { Bound::from_borrowed_ptr(self.py, self.values[self.positional + index]) }
+    }
+
+    /// The arguments by name, of which the first `required` must be given.
+    pub fn bind<const N: usize>(
+        &self,
+        function: &str,
+        parameters: [&str; N],
+        required: usize,
+    ) -> PyResult<[Option<Bound<'py, PyAny>>; N]> {
+        if self.positional > N {
+            return Err(PyTypeError::new_err(format!(
+                "{function}() takes at most {N} arguments ({} given)",
+                self.positional
+            )));
+        }
+        let mut bound = std::array::from_fn(|index| self.get(index));
+        for (index, name) in self.names.iter().flat_map(|names| names.iter()).enumerate() {
+            let Some(place) = parameters.iter().position(|parameter| name.eq(parameter).unwrap_or(false)) else {
+                let name = name.repr()?;
+                return Err(PyTypeError::new_err(format!("{function}() got an unexpected keyword argument {name}")));
+            };
+            if bound[place].is_some() {
+                let name = parameters[place];
+                return Err(PyTypeError::new_err(format!("{function}() got multiple values for argument '{name}'")));
+            }
+            bound[place] = Some(self.keyword_value(index));
+        }
+        match bound[..required].iter().position(Option::is_none) {
+            Some(missing) => {
+                let name = parameters[missing];
+                Err(PyTypeError::new_err(format!("{function}() missing required argument: '{name}'")))
+            }
+            None => Ok(bound),
+        }
+    }
+
     /// The value of the only keyword that is allowed.
-    pub fn keyword(&self, function: &str, allowed: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    pub fn keyword(&self, function: &str, allowed: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(names) = &self.names else { return Ok(None) };
         let mut found = None;
-        for (index, name) in names.iter().enumerate() {
-            if !name.is(allowed) && !name.eq(allowed)? {
+        for (index, name) in names.iter_borrowed().enumerate() {
+            // By their letters: asyncio's own name is not the interned one, and comparing objects would cost more.
+            if name.cast::<PyString>()?.to_str()? != allowed {
                 return Err(PyTypeError::new_err(format!(
                     "{function}() got an unexpected keyword argument {}",
                     name.repr()?
                 )));
             }
-            // SAFETY: the values of keywords follow the positional ones, one for each name.
-            found = Some(unsafe { Bound::from_borrowed_ptr(self.py, self.values[self.positional + index]) });
+            found = Some(self.keyword_value(index));
         }
         Ok(found)
     }
@@ -272,7 +360,8 @@ pub enum SocketLayout {
 impl SocketLayout {
     /// The layout of `sock`, whose descriptor is `fd`.
     pub fn of(sock: &Bound<'_, PyAny>, fd: std::ffi::c_int) -> PyResult<Self> {
-        let class = sock.py().import(pyo3::intern!(sock.py(), "_socket"))?.getattr(pyo3::intern!(sock.py(), "socket"))?;
+        let class =
+            sock.py().import(pyo3::intern!(sock.py(), "_socket"))?.getattr(pyo3::intern!(sock.py(), "socket"))?;
         let is_native = sock.is_instance(&class)? && Self::Native.has_number(sock, fd);
         Ok(if is_native { Self::Native } else { Self::Foreign })
     }
@@ -303,6 +392,21 @@ pub fn refuse_subinterpreters(_py: Python<'_>) -> PyResult<()> {
         return Ok(());
     }
     Err(PyImportError::new_err("aioxide does not support subinterpreters: import it in the main interpreter"))
+}
+
+/// Calls `callable(**{names[0]: value})` without a dict.
+pub fn call_with_keyword<'py>(
+    callable: &Bound<'py, PyAny>,
+    names: &Bound<'py, PyTuple>,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    debug_assert_eq!(names.len(), 1);
+    let values = [value.as_ptr()];
+    // SAFETY: attached; there are no positional arguments, and one value for the one name.
+    unsafe {
+        let result = ffi::PyObject_Vectorcall(callable.as_ptr(), values.as_ptr(), 0, names.as_ptr());
+        Bound::from_owned_ptr_or_err(callable.py(), result)
+    }
 }
 
 /// Whether `error` must end the run of a loop instead of being reported by it.

@@ -1,8 +1,11 @@
 //! Which descriptor is watched for whom.
 
+mod sockets;
+
 use std::os::fd::RawFd;
 
-use aioxide::driver::{Interest, Readiness};
+use aioxide::LoopHandle;
+use aioxide::driver::{Interest, Readiness, Trigger};
 use aioxide::reactor::SourceKey;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -10,29 +13,107 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::datagram::DatagramTransport;
 use crate::event_loop::Loop;
 use crate::handle::{Args, Handle};
 use crate::transport::SocketTransport;
 
+pub use sockets::wake;
+
 /// Why a descriptor is watched.
 enum Watch {
-    /// For `add_reader` and `add_writer`.
-    Handles { reader: Option<Py<Handle>>, writer: Option<Py<Handle>> },
+    /// For callbacks and operations that wait for readiness.
+    Waiting(Waiting),
     /// For a transport, which keeps it alive: a connection lives as long as its loop, not as its last reference.
-    Transport(Py<SocketTransport>),
+    Transport(Owner),
+}
+
+/// A transport that owns a descriptor.
+pub enum Owner {
+    Stream(Py<SocketTransport>),
+    Datagram(Py<DatagramTransport>),
+}
+
+impl Owner {
+    pub fn object(&self) -> &Py<PyAny> {
+        match self {
+            Self::Stream(transport) => transport.as_any(),
+            Self::Datagram(transport) => transport.as_any(),
+        }
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Stream(transport) => Self::Stream(transport.clone_ref(py)),
+            Self::Datagram(transport) => Self::Datagram(transport.clone_ref(py)),
+        }
+    }
+}
+
+/// Who waits for a descriptor, one for each direction.
+struct Waiting {
+    fd: RawFd,
+    reader: Option<Waiter>,
+    writer: Option<Waiter>,
+    /// Set while only operations of this socket wait; then the watch is edge-triggered, and outlives them.
+    socket: Option<sockets::KeptSocket>,
+}
+
+/// Somebody who waits for readiness.
+pub enum Waiter {
+    /// A callback of `add_reader` or `add_writer`, until it is removed.
+    Handle(Py<Handle>),
+    /// The future of an operation such as `sock_recv`, once.
+    Future(Py<PyAny>),
+}
+
+impl Waiter {
+    /// Another waits instead. As in asyncio, an operation is not told.
+    fn cancel(self, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Self::Handle(handle) => handle.bind(py).call_method0(intern!(py, "cancel")).map(drop),
+            Self::Future(_) => Ok(()),
+        }
+    }
+}
+
+impl Waiting {
+    fn new(fd: RawFd, socket: Option<sockets::KeptSocket>) -> Self {
+        Self { fd, reader: None, writer: None, socket }
+    }
+
+    fn place(&mut self, for_reading: bool) -> &mut Option<Waiter> {
+        if for_reading { &mut self.reader } else { &mut self.writer }
+    }
+
+    fn interest_of_waiters(&self) -> Interest {
+        Interest { readable: self.reader.is_some(), writable: self.writer.is_some() }
+    }
+
+    /// Whom readiness concerns. Callbacks stay, operations are taken out.
+    fn pick(&mut self, py: Python<'_>, readiness: Readiness) -> [Option<Waiter>; 2] {
+        let pick = |ready: bool, place: &mut Option<Waiter>| match place {
+            Some(Waiter::Handle(handle)) if ready => Some(Waiter::Handle(handle.clone_ref(py))),
+            Some(Waiter::Future(_)) if ready => place.take(),
+            _ => None,
+        };
+        [pick(readiness.readable, &mut self.reader), pick(readiness.writable, &mut self.writer)]
+    }
 }
 
 /// Whom an event concerns.
 pub enum Watched {
     Nothing,
-    Handles([Option<Py<Handle>>; 2]),
-    Transport(Py<SocketTransport>),
+    Waiters([Option<Waiter>; 2]),
+    Transport(Owner),
 }
+
+type Entry = (SourceKey, Watch);
 
 /// The watches of one loop, by the reactor's key and by descriptor.
 #[derive(Default)]
 pub struct Watches {
-    by_key: Vec<Option<(SourceKey, Watch)>>,
+    by_key: Vec<Option<Entry>>,
     by_fd: Vec<Option<SourceKey>>,
 }
 
@@ -49,26 +130,32 @@ impl Watches {
         let handles = event_loop.get().loop_handle(py)?;
         let fd = descriptor(fd)?;
         let handle = Py::new(py, Handle::build(event_loop, callback, Args::from_tuple(args), None)?)?;
+        Self::settle(event_loop, fd)?;
         let replaced = {
+            let waiter = Some(Waiter::Handle(handle.clone_ref(py)));
             let mut watches = event_loop.get().watches.borrow_mut(py);
             match watches.key_of(fd) {
                 Some(key) => {
-                    let wanted = watches.wanted(key, for_reading, true);
+                    let Some(Watch::Waiting(waiting)) = watches.get_mut(key) else {
+                        return Err(PyRuntimeError::new_err("the file descriptor is used by a transport"));
+                    };
+                    let mut wanted = waiting.interest_of_waiters();
+                    *(if for_reading { &mut wanted.readable } else { &mut wanted.writable }) = true;
                     handles.update_interest(key, wanted)?;
-                    watches.set_handle(key, for_reading, Some(handle.clone_ref(py)))?
+                    std::mem::replace(waiting.place(for_reading), waiter)
                 }
                 None => {
                     let interest = if for_reading { Interest::READABLE } else { Interest::WRITABLE };
-                    let key = handles.add_host_source(fd, interest)?;
-                    let (mut reader, mut writer) = (None, None);
-                    *(if for_reading { &mut reader } else { &mut writer }) = Some(handle.clone_ref(py));
-                    watches.insert(key, fd, Watch::Handles { reader, writer });
+                    let key = handles.add_host_source(fd, interest, Trigger::Level)?;
+                    let mut waiting = Waiting::new(fd, None);
+                    *waiting.place(for_reading) = waiter;
+                    watches.insert(key, fd, Watch::Waiting(waiting));
                     None
                 }
             }
         };
         if let Some(replaced) = replaced {
-            replaced.bind(py).call_method0(intern!(py, "cancel"))?;
+            replaced.cancel(py)?;
         }
         Ok(handle)
     }
@@ -78,34 +165,37 @@ impl Watches {
         let py = event_loop.py();
         let Ok(handles) = event_loop.get().loop_handle(py) else { return Ok(false) };
         let fd = descriptor(fd)?;
+        Self::settle(event_loop, fd)?;
         let removed = {
             let mut watches = event_loop.get().watches.borrow_mut(py);
             let Some(key) = watches.key_of(fd) else { return Ok(false) };
-            if let Some(Watch::Transport(_)) = watches.get(key) {
-                return Ok(false);
-            }
-            let wanted = watches.wanted(key, for_reading, false);
-            let removed = watches.set_handle(key, for_reading, None)?;
-            if wanted == Interest::NONE {
-                handles.remove_source(key);
-                drop(watches.forget(key, fd));
-            } else if removed.is_some() {
-                // The descriptor may be closed already, and then the kernel has forgotten it.
-                let _closed = handles.set_interest(key, wanted);
-            }
+            let Some(Watch::Waiting(waiting)) = watches.get_mut(key) else { return Ok(false) };
+            let removed = waiting.place(for_reading).take();
+            watches.update(&handles, fd);
             removed
         };
         let Some(removed) = removed else { return Ok(false) };
-        removed.bind(py).call_method0(intern!(py, "cancel"))?;
+        removed.cancel(py)?;
         Ok(true)
     }
 
+    /// Watches what those who wait for `fd` want, or no longer, if nobody does.
+    fn update(&mut self, handles: &LoopHandle, fd: RawFd) {
+        let Some(key) = self.key_of(fd) else { return };
+        let Some(Watch::Waiting(waiting)) = self.get(key) else { return };
+        let wanted = waiting.interest_of_waiters();
+        if wanted == Interest::NONE {
+            handles.remove_source(key);
+            // Nobody is in it, so no object is dropped.
+            drop(self.forget(key, fd));
+        } else {
+            // The descriptor may be closed already, and then the kernel has forgotten it.
+            let _closed = handles.set_interest(key, wanted);
+        }
+    }
+
     /// Watches `fd` for a transport. An entry left by a descriptor that was closed without a word is replaced.
-    pub fn add_transport(
-        event_loop: &Bound<'_, Loop>,
-        fd: RawFd,
-        transport: Py<SocketTransport>,
-    ) -> PyResult<SourceKey> {
+    pub fn add_transport(event_loop: &Bound<'_, Loop>, fd: RawFd, transport: Owner) -> PyResult<SourceKey> {
         let py = event_loop.py();
         let handles = event_loop.get().loop_handle(py)?;
         let (key, stale) = {
@@ -114,7 +204,7 @@ impl Watches {
                 handles.remove_source(key);
                 watches.forget(key, fd)
             });
-            let key = handles.add_host_source(fd, Interest::NONE)?;
+            let key = handles.add_host_source(fd, Interest::NONE, Trigger::Level)?;
             watches.insert(key, fd, Watch::Transport(transport));
             (key, stale)
         };
@@ -135,33 +225,55 @@ impl Watches {
     /// The transport that owns `fd`.
     pub fn transport_of(&self, py: Python<'_>, fd: RawFd) -> Option<Py<PyAny>> {
         match self.get(self.key_of(fd)?)? {
-            Watch::Transport(transport) => Some(transport.clone_ref(py).into_any()),
-            Watch::Handles { .. } => None,
+            Watch::Transport(transport) => Some(transport.object().clone_ref(py)),
+            Watch::Waiting(_) => None,
         }
     }
 
+    /// Whether a transport owns `fd`.
+    pub fn has_transport(&self, fd: RawFd) -> bool {
+        matches!(self.key_of(fd).and_then(|key| self.get(key)), Some(Watch::Transport(_)))
+    }
+
     /// Whom an event of `key` concerns.
-    pub fn ready(&self, py: Python<'_>, key: SourceKey, readiness: Readiness) -> Watched {
-        match self.get(key) {
-            None => Watched::Nothing,
-            Some(Watch::Transport(transport)) => Watched::Transport(transport.clone_ref(py)),
-            Some(Watch::Handles { reader, writer, .. }) => {
-                let pick = |ready: bool, handle: &Option<Py<Handle>>| {
-                    handle.as_ref().filter(|_| ready).map(|handle| handle.clone_ref(py))
-                };
-                Watched::Handles([pick(readiness.readable, reader), pick(readiness.writable, writer)])
+    pub fn ready(event_loop: &Bound<'_, Loop>, key: SourceKey, readiness: Readiness) -> PyResult<Watched> {
+        let py = event_loop.py();
+        let handles = event_loop.get().loop_handle(py)?;
+        let unwanted = {
+            let mut watches = event_loop.get().watches.borrow_mut(py);
+            let waiting = match watches.get_mut(key) {
+                None => return Ok(Watched::Nothing),
+                Some(Watch::Transport(transport)) => return Ok(Watched::Transport(transport.clone_ref(py))),
+                Some(Watch::Waiting(waiting)) => waiting,
+            };
+            let (fd, is_kept) = (waiting.fd, waiting.socket.is_some());
+            let before = waiting.interest_of_waiters();
+            if !is_kept || before != Interest::NONE {
+                let waiters = waiting.pick(py, readiness);
+                if !is_kept && waiting.interest_of_waiters() != before {
+                    watches.update(&handles, fd);
+                }
+                return Ok(Watched::Waiters(waiters));
             }
-        }
+            fd
+        };
+        // Somebody else uses the socket, or it was closed while a duplicate lives on: do not wake up for it again.
+        Self::settle(event_loop, unwanted)?;
+        Ok(Watched::Nothing)
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         for (_, watch) in self.by_key.iter().flatten() {
             match watch {
-                Watch::Handles { reader, writer, .. } => {
-                    visit.call(reader)?;
-                    visit.call(writer)?;
+                Watch::Waiting(waiting) => {
+                    for waiter in [&waiting.reader, &waiting.writer].into_iter().flatten() {
+                        match waiter {
+                            Waiter::Handle(handle) => visit.call(handle)?,
+                            Waiter::Future(future) => visit.call(future)?,
+                        }
+                    }
                 }
-                Watch::Transport(transport) => visit.call(transport)?,
+                Watch::Transport(transport) => visit.call(transport.object())?,
             }
         }
         Ok(())
@@ -175,32 +287,8 @@ impl Watches {
         self.by_key.get(key.index())?.as_ref().filter(|(stored, _)| *stored == key).map(|(_, watch)| watch)
     }
 
-    /// What `key` must watch once one direction has a handle or has none.
-    fn wanted(&self, key: SourceKey, for_reading: bool, present: bool) -> Interest {
-        let (mut readable, mut writable) = match self.get(key) {
-            Some(Watch::Handles { reader, writer, .. }) => (reader.is_some(), writer.is_some()),
-            _ => (false, false),
-        };
-        *(if for_reading { &mut readable } else { &mut writable }) = present;
-        Interest { readable, writable }
-    }
-
-    fn set_handle(
-        &mut self,
-        key: SourceKey,
-        for_reading: bool,
-        handle: Option<Py<Handle>>,
-    ) -> PyResult<Option<Py<Handle>>> {
-        match self.by_key.get_mut(key.index()) {
-            Some(Some((_, Watch::Handles { reader, writer, .. }))) => {
-                let place = if for_reading { reader } else { writer };
-                Ok(std::mem::replace(place, handle))
-            }
-            Some(Some((_, Watch::Transport(_)))) => {
-                Err(PyRuntimeError::new_err("the file descriptor is used by a transport"))
-            }
-            _ => Ok(None),
-        }
+    fn get_mut(&mut self, key: SourceKey) -> Option<&mut Watch> {
+        self.by_key.get_mut(key.index())?.as_mut().filter(|(stored, _)| *stored == key).map(|(_, watch)| watch)
     }
 
     fn insert(&mut self, key: SourceKey, fd: RawFd, watch: Watch) {
@@ -218,7 +306,7 @@ impl Watches {
     }
 
     /// Takes the entry out; it is for dropping once the table is no longer borrowed.
-    fn forget(&mut self, key: SourceKey, fd: RawFd) -> Option<impl Sized + use<>> {
+    fn forget(&mut self, key: SourceKey, fd: RawFd) -> Option<Entry> {
         if let Some(place) = usize::try_from(fd).ok().and_then(|fd| self.by_fd.get_mut(fd)) {
             if *place == Some(key) {
                 *place = None;

@@ -33,6 +33,27 @@ pub fn recv(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
     retry(|| rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT).map(|((filled, _rest), _length)| filled.len()))
 }
 
+/// Receives a datagram into `buffer`, which cuts it off; the address is `None` where it is not an IP address.
+///
+/// # Errors
+/// `WouldBlock` when none is there; else what went wrong, such as `ConnectionRefused` for one that was sent before.
+pub fn recv_from(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<(usize, Option<SocketAddr>)> {
+    let fd = borrow(fd)?;
+    retry(|| {
+        let ((filled, _rest), _length, peer) = rustix::net::recvfrom(fd, &mut *buffer, RecvFlags::DONTWAIT)?;
+        Ok((filled.len(), peer.and_then(to_std)))
+    })
+}
+
+/// Sends `data` as one datagram.
+///
+/// # Errors
+/// `WouldBlock` when there is no room for it; else why it cannot be sent.
+pub fn send_to(fd: RawFd, data: &[u8], address: SocketAddr) -> io::Result<usize> {
+    let fd = borrow(fd)?;
+    retry(|| rustix::net::sendto(fd, data, SendFlags::NOSIGNAL | SendFlags::DONTWAIT, &address))
+}
+
 /// Sends as much of `data` as fits.
 ///
 /// # Errors

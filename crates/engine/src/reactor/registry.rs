@@ -1,8 +1,9 @@
 //! The table of watched descriptors.
 //!
-//! There are two kinds of source. A *host* source (a Python transport, an `add_reader`) is level-triggered and its
-//! readiness is handed to the host, which acts on it at once. An *async* source belongs to Rust futures: it is
-//! registered once, edge-triggered, remembers what it was last ready for, and wakes whoever waits.
+//! There are two kinds of source. The readiness of a *host* source (a Python transport, an `add_reader`) is handed to
+//! the host, which acts on it at once; the host says whether it wants to hear of it at every wait or once. An *async*
+//! source belongs to Rust futures: it is registered once, edge-triggered, remembers what it was last ready for, and
+//! wakes whoever waits.
 //!
 //! A token carries the generation of its slot, so an event that was already on its way when its source was removed
 //! is recognised as stale, even if the descriptor's number and the slot were used again meanwhile.
@@ -46,7 +47,7 @@ struct Source {
 }
 
 enum Kind {
-    Host { interest: Interest },
+    Host { interest: Interest, trigger: Trigger },
     Async(AsyncState),
 }
 
@@ -92,12 +93,18 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Epoll::add`]; then nothing is registered.
-    pub fn add_host(&mut self, epoll: &Epoll, fd: RawFd, interest: Interest) -> io::Result<SourceKey> {
+    pub fn add_host(
+        &mut self,
+        epoll: &Epoll,
+        fd: RawFd,
+        interest: Interest,
+        trigger: Trigger,
+    ) -> io::Result<SourceKey> {
         let key = self.next_key();
         if interest != Interest::NONE {
-            epoll.add(fd, key.token(), interest, Trigger::Level)?;
+            epoll.add(fd, key.token(), interest, trigger)?;
         }
-        self.insert(key, fd, Kind::Host { interest });
+        self.insert(key, fd, Kind::Host { interest, trigger });
         Ok(key)
     }
 
@@ -121,7 +128,7 @@ impl Registry {
     pub fn update(&mut self, epoll: Option<&Epoll>, key: SourceKey, wanted: Interest) -> io::Result<()> {
         let source = self.get_mut(key).ok_or(io::ErrorKind::NotFound)?;
         let fd = source.fd;
-        let Kind::Host { interest } = &mut source.kind else { return Err(io::ErrorKind::NotFound.into()) };
+        let Kind::Host { interest, trigger } = &mut source.kind else { return Err(io::ErrorKind::NotFound.into()) };
         let Some(epoll) = epoll else {
             *interest = wanted;
             return Ok(());
@@ -131,9 +138,9 @@ impl Registry {
             // peer would keep the loop spinning.
             epoll.remove(fd);
         } else if *interest == Interest::NONE {
-            epoll.add(fd, key.token(), wanted, Trigger::Level)?;
+            epoll.add(fd, key.token(), wanted, *trigger)?;
         } else {
-            epoll.modify(fd, key.token(), wanted, Trigger::Level)?;
+            epoll.modify(fd, key.token(), wanted, *trigger)?;
         }
         *interest = wanted;
         Ok(())
@@ -143,7 +150,7 @@ impl Registry {
     #[must_use]
     pub fn interest(&self, key: SourceKey) -> Option<Interest> {
         match &self.get(key)?.kind {
-            Kind::Host { interest } => Some(*interest),
+            Kind::Host { interest, .. } => Some(*interest),
             Kind::Async(_) => None,
         }
     }
@@ -165,8 +172,8 @@ impl Registry {
             let slot = u32::try_from(slot).expect("slots are made from 32 bits");
             let token = SourceKey { slot, generation: source.generation }.token();
             let _closed = match source.kind {
-                Kind::Host { interest: Interest::NONE } => Ok(()),
-                Kind::Host { interest } => epoll.add(source.fd, token, interest, Trigger::Level),
+                Kind::Host { interest: Interest::NONE, .. } => Ok(()),
+                Kind::Host { interest, trigger } => epoll.add(source.fd, token, interest, trigger),
                 Kind::Async(_) => epoll.add(source.fd, token, Interest::BOTH, Trigger::Edge),
             };
         }
@@ -176,18 +183,25 @@ impl Registry {
     /// when the registry is no longer borrowed. Without an `epoll` the kernel is not told.
     #[must_use]
     pub fn remove(&mut self, epoll: Option<&Epoll>, key: SourceKey) -> [Option<Waker>; 2] {
+        if let (Some(epoll), Some(source)) = (epoll, self.get(key)) {
+            if !matches!(source.kind, Kind::Host { interest: Interest::NONE, .. }) {
+                epoll.remove(source.fd);
+            }
+        }
+        self.forget(key)
+    }
+
+    /// As [`Registry::remove`], for a source whose descriptor was closed already: the kernel has forgotten it by itself,
+    /// and its number may be somebody else's now, whose watch must not be touched.
+    #[must_use]
+    pub fn forget(&mut self, key: SourceKey) -> [Option<Waker>; 2] {
         if self.get(key).is_none() {
             return [None, None];
         }
-        let source = self.sources.remove(key.index());
-        let (is_watched, wakers) = match source.kind {
-            Kind::Host { interest } => (interest != Interest::NONE, [None, None]),
-            Kind::Async(state) => (true, [state.reader, state.writer]),
-        };
-        if let Some(epoll) = epoll.filter(|_| is_watched) {
-            epoll.remove(source.fd);
+        match self.sources.remove(key.index()).kind {
+            Kind::Host { .. } => [None, None],
+            Kind::Async(state) => [state.reader, state.writer],
         }
-        wakers
     }
 
     /// What the event with this token means.
@@ -195,7 +209,7 @@ impl Registry {
         let key = SourceKey::from_token(token);
         let Some(source) = self.get_mut(key) else { return Dispatch::Stale };
         match &mut source.kind {
-            Kind::Host { interest } => {
+            Kind::Host { interest, .. } => {
                 let readiness = Readiness {
                     readable: readiness.readable && interest.readable,
                     writable: readiness.writable && interest.writable,
@@ -294,20 +308,20 @@ mod tests {
     use std::time::Duration;
 
     use super::{Dispatch, Registry};
-    use crate::driver::{Epoll, EventBuffer, Interest, Notifier, Readiness};
+    use crate::driver::{Epoll, EventBuffer, Interest, Notifier, Readiness, Trigger};
 
     #[test]
     fn an_event_of_a_removed_source_is_stale_even_if_its_slot_lives_again() {
         let epoll = Epoll::new().unwrap();
         let notifier = Notifier::new().unwrap();
         let mut registry = Registry::default();
-        let old = registry.add_host(&epoll, notifier.as_raw_fd(), Interest::READABLE).unwrap();
+        let old = registry.add_host(&epoll, notifier.as_raw_fd(), Interest::READABLE, Trigger::Level).unwrap();
         notifier.notify();
         let mut events = EventBuffer::with_capacity(8);
         epoll.wait(&mut events, Some(Duration::ZERO)).unwrap();
         let event = events.get(0);
         let _ = registry.remove(Some(&epoll), old);
-        let new = registry.add_host(&epoll, notifier.as_raw_fd(), Interest::READABLE).unwrap();
+        let new = registry.add_host(&epoll, notifier.as_raw_fd(), Interest::READABLE, Trigger::Level).unwrap();
         assert_eq!(old.index(), new.index());
         assert!(matches!(registry.dispatch(event.token, event.readiness), Dispatch::Stale));
     }
@@ -317,7 +331,7 @@ mod tests {
         let epoll = Epoll::new().unwrap();
         let notifier = Notifier::new().unwrap();
         let mut registry = Registry::default();
-        let key = registry.add_host(&epoll, notifier.as_raw_fd(), Interest::WRITABLE).unwrap();
+        let key = registry.add_host(&epoll, notifier.as_raw_fd(), Interest::WRITABLE, Trigger::Level).unwrap();
         let both = Readiness { readable: true, writable: true, closed: false };
         let Dispatch::Host(_, readiness) = registry.dispatch(key.token(), both) else { panic!("a host event") };
         assert_eq!(readiness, Readiness { readable: false, writable: true, closed: false });

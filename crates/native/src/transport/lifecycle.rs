@@ -14,7 +14,7 @@ use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::host::Job;
 use crate::raw::{self, SocketLayout};
-use crate::watches::Watches;
+use crate::watches::{Owner, Watches};
 
 /// A scheduled step in a transport's life.
 pub enum TransportJob {
@@ -90,10 +90,10 @@ impl SocketTransport {
                 return Err(error);
             }
         }
-        let key = Watches::add_transport(event_loop, fd, slf.clone().unbind())?;
+        let key = Watches::add_transport(event_loop, fd, Owner::Stream(slf.clone().unbind()))?;
         this.state.borrow_mut(py).key = Some(key);
         let start = TransportJob::Start { waiter: waiter.map(Bound::unbind), context: raw::copy_context(py)? };
-        event_loop.get().schedule(py, Job::Transport(slf.clone().unbind(), start))?;
+        event_loop.get().schedule(py, Job::Transport(Owner::Stream(slf.clone().unbind()), start))?;
         Ok(slf)
     }
 
@@ -189,7 +189,7 @@ impl SocketTransport {
     fn schedule_lost(slf: &Bound<'_, Self>, exception: Option<Py<PyAny>>) -> PyResult<()> {
         let py = slf.py();
         let job = TransportJob::ConnectionLost { exception, context: raw::copy_context(py)? };
-        slf.get().event_loop.get().schedule(py, Job::Transport(slf.clone().unbind(), job))
+        slf.get().event_loop.get().schedule(py, Job::Transport(Owner::Stream(slf.clone().unbind()), job))
     }
 
     /// Tells the protocol, then closes the socket, whatever the protocol says to it.
@@ -286,7 +286,7 @@ fn fail_waiter(waiter: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// What `get_extra_info` answers from.
-fn describe<'py>(sock: &Bound<'py, PyAny>, extra: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyDict>> {
+pub fn describe<'py>(sock: &Bound<'py, PyAny>, extra: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyDict>> {
     static TRANSPORT_SOCKET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = sock.py();
     let described = extra.map_or_else(|| Ok(PyDict::new(py)), PyDictMethods::copy)?;
@@ -309,24 +309,28 @@ fn describe<'py>(sock: &Bound<'py, PyAny>, extra: Option<&Bound<'py, PyDict>>) -
 
 impl Drop for SocketTransport {
     fn drop(&mut self) {
-        Python::attach(|py| {
-            let Some(sock) = self.state.take_in_gc().and_then(|state| state.sock) else { return };
-            // Finalizers must leave the exception that is being handled alone.
-            let pending = PyErr::take(py);
-            // A transport that is being freed cannot be named as the warning's source. The socket that it shows can: it
-            // was allocated at the same place, which is what tracemalloc is asked for.
-            let text = format!("unclosed transport <SocketTransport fd={}>", self.fd);
-            let shown = self.extra.bind(py).get_item(intern!(py, "socket")).ok().flatten();
-            let source = shown.unwrap_or_else(|| self.extra.bind(py).clone().into_any());
-            if let Err(error) = raw::warn_of_resource(&source, &text) {
-                error.write_unraisable(py, None);
-            }
-            if let Err(error) = sock.bind(py).call_method0(intern!(py, "close")) {
-                error.write_unraisable(py, None);
-            }
-            if let Some(pending) = pending {
-                pending.restore(py);
-            }
-        });
+        let Some(sock) = self.state.take_in_gc().and_then(|state| state.sock) else { return };
+        close_unclosed(&sock, &self.extra, &format!("unclosed transport <SocketTransport fd={}>", self.fd));
     }
+}
+
+/// Closes the socket of a transport that nobody closed, and says so.
+pub fn close_unclosed(sock: &Py<PyAny>, extra: &Py<PyDict>, message: &str) {
+    Python::attach(|py| {
+        // Finalizers must leave the exception that is being handled alone.
+        let pending = PyErr::take(py);
+        // A transport that is being freed cannot be named as the warning's source. The socket that it shows can: it was
+        // allocated at the same place, which is what tracemalloc is asked for.
+        let shown = extra.bind(py).get_item(intern!(py, "socket")).ok().flatten();
+        let source = shown.unwrap_or_else(|| extra.bind(py).clone().into_any());
+        if let Err(error) = raw::warn_of_resource(&source, message) {
+            error.write_unraisable(py, None);
+        }
+        if let Err(error) = sock.bind(py).call_method0(intern!(py, "close")) {
+            error.write_unraisable(py, None);
+        }
+        if let Some(pending) = pending {
+            pending.restore(py);
+        }
+    });
 }

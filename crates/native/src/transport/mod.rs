@@ -19,7 +19,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-pub use lifecycle::TransportJob;
+pub use lifecycle::{TransportJob, close_unclosed, describe};
 
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;

@@ -1,0 +1,201 @@
+//! What Python sees of a datagram transport.
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+
+use super::{DatagramTransport, State};
+use crate::event_loop::{Loop, SCRATCH_BYTES};
+
+#[pymethods]
+impl DatagramTransport {
+    /// Transports are made by their loop: `loop._make_datagram_transport()`.
+    #[new]
+    #[pyo3(signature = (event_loop, sock, protocol, address=None, waiter=None, extra=None))]
+    fn new<'py>(
+        event_loop: &Bound<'py, Loop>,
+        sock: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+        address: Option<Bound<'py, PyAny>>,
+        waiter: Option<Bound<'py, PyAny>>,
+        extra: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        Self::open(event_loop, sock, protocol, address, waiter, extra)
+    }
+
+    /// Sends a datagram to `addr`, or to the only peer; never blocks, keeps what the socket does not take.
+    #[pyo3(signature = (data, addr=None))]
+    fn sendto(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>, addr: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        Self::send_to(slf, data, addr)
+    }
+
+    /// Closes once everything is sent; the protocol then hears `connection_lost(None)`.
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::close_gently(slf)
+    }
+
+    /// Closes at once; the protocol hears `connection_lost(None)`.
+    fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::close_hard(slf, None)
+    }
+
+    fn _force_close(slf: &Bound<'_, Self>, exc: Option<Py<PyAny>>) -> PyResult<()> {
+        Self::close_hard(slf, exc)
+    }
+
+    #[pyo3(signature = (exc, message="Fatal error on transport"))]
+    fn _fatal_error(slf: &Bound<'_, Self>, exc: Bound<'_, PyAny>, message: &str) -> PyResult<()> {
+        Self::fatal_error(slf, PyErr::from_value(exc), message)
+    }
+
+    fn is_closing(&self, py: Python<'_>) -> bool {
+        self.state.borrow(py).is_closing
+    }
+
+    fn is_reading(&self, py: Python<'_>) -> bool {
+        let state = self.state.borrow(py);
+        !state.is_closing && !state.is_reading_paused
+    }
+
+    /// The protocol hears of no more datagrams until `resume_reading()`.
+    fn pause_reading(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_reading(py) {
+            return Ok(());
+        }
+        self.state.borrow_mut(py).is_reading_paused = true;
+        self.update_interest(py)
+    }
+
+    fn resume_reading(&self, py: Python<'_>) -> PyResult<()> {
+        {
+            let mut state = self.state.borrow_mut(py);
+            if state.is_closing || !state.is_reading_paused {
+                return Ok(());
+            }
+            state.is_reading_paused = false;
+        }
+        self.update_interest(py)
+    }
+
+    fn set_protocol(&self, protocol: &Bound<'_, PyAny>) {
+        let old = self.state.borrow_mut(protocol.py()).protocol.replace(protocol.clone().unbind());
+        drop(old);
+    }
+
+    fn get_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.protocol(py).map(Bound::unbind)
+    }
+
+    /// Facts about the endpoint: `socket`, `sockname`, `peername`, …
+    #[pyo3(signature = (name, default=None))]
+    fn get_extra_info<'py>(
+        &self,
+        py: Python<'py>,
+        name: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(self.extra.bind(py).get_item(name)?.or(default))
+    }
+
+    /// The protocol is held back above `high` bytes and released at `low`.
+    #[pyo3(signature = (high=None, low=None))]
+    fn set_write_buffer_limits(slf: &Bound<'_, Self>, high: Option<isize>, low: Option<isize>) -> PyResult<()> {
+        Self::set_limits(slf, high, low)
+    }
+
+    /// The marks as (low, high).
+    fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
+        let state = self.state.borrow(py);
+        (state.low_water_bytes, state.high_water_bytes)
+    }
+
+    /// The number of bytes that wait to be sent, with what this Python adds for each datagram.
+    fn get_write_buffer_size(&self, py: Python<'_>) -> usize {
+        self.state.borrow(py).queue_bytes
+    }
+
+    /// The most that is received at once.
+    #[classattr]
+    fn max_size() -> usize {
+        SCRATCH_BYTES
+    }
+
+    #[getter(_extra)]
+    fn extra(&self, py: Python<'_>) -> Py<PyDict> {
+        self.extra.clone_ref(py)
+    }
+
+    #[getter(_address)]
+    fn only_peer(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.address.as_ref().map(|address| address.clone_ref(py))
+    }
+
+    #[getter(_sock)]
+    fn own_sock(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.sock(py).map(Bound::unbind)
+    }
+
+    #[getter(_sock_fd)]
+    fn sock_fd(&self) -> i32 {
+        self.fd
+    }
+
+    #[getter(_protocol)]
+    fn own_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.get_protocol(py)
+    }
+
+    #[getter(_loop)]
+    fn event_loop(&self, py: Python<'_>) -> Option<Py<Loop>> {
+        self.state.borrow(py).sock.as_ref().map(|_| self.event_loop.clone_ref(py))
+    }
+
+    #[getter(_conn_lost)]
+    fn conn_lost(&self, py: Python<'_>) -> u32 {
+        self.state.borrow(py).lost
+    }
+
+    /// `isinstance(transport, asyncio.DatagramTransport)` holds.
+    #[getter(__class__)]
+    fn class(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = slf.py();
+        let class =
+            CLASS.get_or_try_init(py, || PyResult::Ok(py.import("asyncio")?.getattr("DatagramTransport")?.unbind()))?;
+        Ok(class.clone_ref(py))
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        let state = self.state.borrow(py);
+        let mut text = String::from("<DatagramTransport");
+        if state.sock.is_none() {
+            text.push_str(" closed");
+        } else if state.is_closing {
+            text.push_str(" closing");
+        }
+        let interest = state.interest();
+        let polling = |watched: bool| if watched { "polling" } else { "idle" };
+        text.push_str(&format!(
+            " fd={} read={} write=<{}, bufsize={}>>",
+            self.fd,
+            polling(interest.readable),
+            polling(interest.writable),
+            state.queue_bytes
+        ));
+        text
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.traverse(visit)
+    }
+
+    fn __clear__(&self) {
+        // The socket stays, so that the finalizer can close it and say so.
+        let sock = self.state.take_in_gc().and_then(|state| state.sock);
+        Python::attach(|py| {
+            let mut state = self.state.borrow_mut(py);
+            *state = State { sock, ..State::default() };
+        });
+    }
+}

@@ -1,0 +1,101 @@
+//! From the socket to the protocol.
+
+use std::io::ErrorKind;
+
+use aioxide::driver::socket;
+use pyo3::exceptions::PyOSError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::DatagramTransport;
+use crate::address::to_tuple;
+use crate::errors::{os_error, would_block};
+use crate::event_loop::SCRATCH_BYTES;
+use crate::raw;
+
+/// So many datagrams are received at one readiness; more make another event.
+const DATAGRAMS_PER_EVENT: usize = 16;
+
+/// A datagram and where it came from.
+type Received<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
+
+impl DatagramTransport {
+    /// Receives what is there, and tells the protocol.
+    pub(super) fn read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        for _ in 0..DATAGRAMS_PER_EVENT {
+            let (protocol, sock) = {
+                let state = this.state.borrow(py);
+                if state.lost > 0 || !state.interest().readable {
+                    return Ok(());
+                }
+                let (Some(protocol), Some(sock)) = (&state.protocol, &state.sock) else { return Ok(()) };
+                (protocol.bind(py).clone(), sock.bind(py).clone())
+            };
+            match this.receive(&sock) {
+                Ok(None) => return Ok(()),
+                Ok(Some(received)) => {
+                    let told = raw::in_context(py, &this.context, || {
+                        protocol.call_method1(intern!(py, "datagram_received"), received)
+                    });
+                    // As in asyncio, that is no reason to end the transport.
+                    if let Err(error) = told {
+                        Self::report(slf, error, "Exception in protocol.datagram_received()")?;
+                    }
+                }
+                Err(error) if error.is_instance_of::<PyOSError>(py) => {
+                    let told = raw::in_context(py, &this.context, || Self::tell_error(&protocol, error));
+                    return match told {
+                        Ok(()) => Ok(()),
+                        Err(error) => Self::report(slf, error, "Exception in protocol.error_received()"),
+                    };
+                }
+                Err(error) => return Self::fatal_error(slf, error, "Fatal read error on datagram transport"),
+            }
+        }
+        Ok(())
+    }
+
+    /// One datagram, or `None` when there is none.
+    fn receive<'py>(&self, sock: &Bound<'py, PyAny>) -> PyResult<Option<Received<'py>>> {
+        let py = sock.py();
+        if self.ip_family.is_none() {
+            return match sock.call_method1(intern!(py, "recvfrom"), (SCRATCH_BYTES,)) {
+                Ok(received) => received.extract().map(Some),
+                Err(error) if would_block(py, &error) => Ok(None),
+                Err(error) => Err(error),
+            };
+        }
+        let (data, peer) = {
+            let mut scratch = self.event_loop.get().scratch.borrow_mut(py);
+            scratch.clear();
+            scratch.reserve(SCRATCH_BYTES);
+            match socket::recv_from(self.fd, &mut scratch.spare_capacity_mut()[..SCRATCH_BYTES]) {
+                Ok((received, peer)) => {
+                    // SAFETY: the kernel wrote that many bytes.
+                    unsafe { scratch.set_len(received) };
+                    (PyBytes::new(py, &scratch).into_any(), peer)
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(os_error(error)),
+            }
+        };
+        let Some(peer) = peer else { return Ok(Some((data, py.None().into_bound(py)))) };
+        let kept = self.state.borrow(py).peers.get(py, peer);
+        if let Some(tuple) = kept {
+            return Ok(Some((data, tuple.into_any())));
+        }
+        let tuple = to_tuple(py, peer)?;
+        let replaced = self.state.borrow_mut(py).peers.put(peer, tuple.clone().unbind());
+        drop(replaced);
+        Ok(Some((data, tuple.into_any())))
+    }
+
+    /// Tells the protocol of an error that concerns one datagram.
+    pub(super) fn tell_error(protocol: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+        let py = protocol.py();
+        protocol.call_method1(intern!(py, "error_received"), (raw::exception(py, error),)).map(drop)
+    }
+}

@@ -1,0 +1,134 @@
+//! Memory for objects that come and go all the time: kept for the next one, and freed without recursion.
+//!
+//! A `Handle` is made for every step of every task, and is gone a moment later. CPython keeps the memory of classes
+//! of its own that are used like that, and bounds how deep their deallocations nest (a handle whose argument is a
+//! handle whose argument is a handle, and so on); for the classes of an extension nobody does either.
+//!
+//! Without a GIL nothing here is used: memory then comes from heaps of each thread.
+
+use std::cell::UnsafeCell;
+
+use pyo3::PyClass;
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+/// Freed objects kept for each class.
+const KEPT_MAX: usize = 256;
+/// So many deallocations of a class go on inside each other before the next one is put off.
+const NESTED_MAX: u32 = 32;
+
+/// A class whose objects' memory is kept.
+pub trait Recycled: PyClass {
+    /// The class's own list: a class that extends it has objects of another size.
+    const LIST: &'static FreeList;
+}
+
+/// What is kept for one class.
+pub struct FreeList(UnsafeCell<Inner>);
+
+struct Inner {
+    class: *mut ffi::PyTypeObject,
+    /// Takes an object of the class down, and ends by freeing it.
+    dealloc: Option<ffi::destructor>,
+    /// Memory of freed objects, each behind its collector's header, unknown to the collector.
+    kept: Vec<*mut ffi::PyObject>,
+    /// The number of deallocations that go on now.
+    nested: u32,
+    /// Objects whose deallocation was put off, unknown to the collector.
+    put_off: Vec<*mut ffi::PyObject>,
+}
+
+// SAFETY: everything below is called by CPython with the GIL held, and looks into the list only where nothing else
+// can run.
+unsafe impl Sync for FreeList {}
+
+impl FreeList {
+    pub const fn new() -> Self {
+        Self(UnsafeCell::new(Inner {
+            class: std::ptr::null_mut(),
+            dealloc: None,
+            kept: Vec::new(),
+            nested: 0,
+            put_off: Vec::new(),
+        }))
+    }
+
+    /// # Safety
+    /// The GIL is held, and `look` runs no code of others.
+    unsafe fn with<R>(&self, look: impl FnOnce(&mut Inner) -> R) -> R {
+        // SAFETY: by this function's contract nobody else has a reference meanwhile.
+        look(unsafe { &mut *self.0.get() })
+    }
+}
+
+/// Has the objects of `T` come from its list and go there. To be called when the module is made, before there are any.
+pub fn install<T: Recycled>(py: Python<'_>) {
+    if cfg!(Py_GIL_DISABLED) {
+        return;
+    }
+    let class = py.get_type::<T>().as_type_ptr();
+    // SAFETY: attached; the class is valid, and nobody uses its slots yet.
+    unsafe {
+        let dealloc = (*class).tp_dealloc;
+        T::LIST.with(|list| (list.class, list.dealloc) = (class, dealloc));
+        (*class).tp_alloc = Some(alloc::<T>);
+        (*class).tp_dealloc = Some(dealloc_flat::<T>);
+        (*class).tp_free = Some(free::<T>);
+    }
+}
+
+unsafe extern "C" fn alloc<T: Recycled>(class: *mut ffi::PyTypeObject, items: ffi::Py_ssize_t) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls this attached.
+    let kept = unsafe { T::LIST.with(|list| if class == list.class { list.kept.pop() } else { None }) };
+    let Some(object) = kept else {
+        // SAFETY: as CPython's own allocator is called.
+        return unsafe { ffi::PyType_GenericAlloc(class, items) };
+    };
+    // SAFETY: the memory was an object of this class. It is filled before anybody else can see it, as after any
+    // allocation by PyO3, so the collector may know it already.
+    unsafe {
+        ffi::PyObject_Init(object, class);
+        ffi::PyObject_GC_Track(object.cast());
+    }
+    object
+}
+
+unsafe extern "C" fn free<T: Recycled>(object: *mut std::ffi::c_void) {
+    let object: *mut ffi::PyObject = object.cast();
+    // SAFETY: attached; the object was taken down, only its memory is left.
+    unsafe {
+        let is_kept = T::LIST.with(|list| {
+            let is_kept = ffi::Py_TYPE(object) == list.class && list.kept.len() < KEPT_MAX;
+            if is_kept {
+                list.kept.push(object);
+            }
+            is_kept
+        });
+        if !is_kept {
+            ffi::PyObject_GC_Del(object.cast());
+        }
+    }
+}
+
+/// Takes an object down, or, deep inside of other deallocations, leaves that to the outermost of them.
+unsafe extern "C" fn dealloc_flat<T: Recycled>(object: *mut ffi::PyObject) {
+    // SAFETY: attached; nobody has a reference to the object any more, so the collector has no business with it.
+    // PyO3's part may run code of others, and does so while the list is not looked into.
+    unsafe {
+        ffi::PyObject_GC_UnTrack(object.cast());
+        let dealloc = T::LIST.with(|list| {
+            if list.nested >= NESTED_MAX {
+                list.put_off.push(object);
+                return None;
+            }
+            list.nested += 1;
+            list.dealloc
+        });
+        let Some(dealloc) = dealloc else { return };
+        dealloc(object);
+        while let Some(put_off) = T::LIST.with(|list| if list.nested == 1 { list.put_off.pop() } else { None }) {
+            dealloc(put_off);
+        }
+        T::LIST.with(|list| list.nested -= 1);
+    }
+}
