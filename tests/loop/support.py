@@ -28,7 +28,9 @@ FACTORIES = {
 STRICT = ("-X", "dev", "-W", "error")
 
 
-def run_program(factory: LoopFactory, program: str, *args: str, code: int = 0, options: tuple[str, ...] = STRICT) -> str:
+def run_program(
+    factory: LoopFactory, program: str, *args: str, code: int = 0, options: tuple[str, ...] = STRICT
+) -> str:
     """What `program` prints. It finds `new_event_loop`, and must end by itself with `code` and nothing on stderr."""
     done = subprocess.run(
         [sys.executable, *options, "-c", program_text(factory, program), *args],

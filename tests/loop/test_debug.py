@@ -11,7 +11,6 @@ import time
 from typing import Any
 
 import pytest
-
 from tests.loop.support import LoopFactory, Recorder, connected, failures, name_of, run_program, tcp_pair
 
 
@@ -32,15 +31,12 @@ def test_debug_mode_can_be_turned_on_and_off(loop: asyncio.AbstractEventLoop) ->
     assert loop.get_debug()
 
 
-
 def slow_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if "took" in record.getMessage()]
 
 
 @pytest.mark.parametrize("how", ["call_soon", "call_later", "threadsafe", "reader", "task"])
-def test_slow_callbacks_are_logged(
-    loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture, how: str
-) -> None:
+def test_slow_callbacks_are_logged(loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture, how: str) -> None:
     loop.slow_callback_duration = 0.01  # type: ignore[attr-defined]
     one, other = tcp_pair()
     one.send(b"x")
@@ -106,9 +102,7 @@ def test_fast_callbacks_are_not_logged(loop: asyncio.AbstractEventLoop, caplog: 
     assert slow_lines(caplog) == []
 
 
-def test_a_failing_slow_callback_is_reported(
-    loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failing_slow_callback_is_reported(loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture) -> None:
     def slow_failure() -> None:
         time.sleep(0.02)
         raise ValueError

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 import pytest
-
 from tests.loop.support import LoopFactory, name_of, run_program
 
 HELPERS = """

@@ -13,7 +13,6 @@ import tty
 from typing import Any
 
 import pytest
-
 from tests.loop.support import LoopFactory, Recorder
 
 

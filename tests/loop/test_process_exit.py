@@ -11,7 +11,6 @@ import weakref
 from typing import Any
 
 import pytest
-
 from tests.loop.conftest import Factory
 from tests.loop.support import LoopFactory, open_descriptors, program_text, run_program, tcp_pair
 
@@ -276,3 +275,28 @@ def test_servers_are_collected(runner: asyncio.Runner) -> None:
     runner.run(asyncio.sleep(0.01))
     gc.collect()
     assert seen() is None
+
+
+def test_the_collector_may_run_at_any_allocation(loop_factory: LoopFactory) -> None:
+    """A transport that was being made was once met by the collector before it was filled."""
+    program = """
+import gc
+
+async def main():
+    server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0)
+    gc.set_threshold(1, 2, 2)
+    for _ in range(20):
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+    gc.set_threshold(700)
+    server.close()
+    await server.wait_closed()
+    await asyncio.sleep(0.05)
+    print("done")
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())
+"""
+    assert run_program(loop_factory, program) == "done"

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from tests.loop.support import LoopFactory, failures, name_of, tcp_pair
 
 

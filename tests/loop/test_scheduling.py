@@ -13,7 +13,6 @@ import weakref
 from typing import Any
 
 import pytest
-
 from tests.loop.support import LoopFactory, Recorder, failures, name_of, tcp_pair
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")

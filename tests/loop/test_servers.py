@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
 from tests.loop.support import LoopFactory, Recorder, connected, failures, listener, name_of, turns
 
 
@@ -226,8 +225,8 @@ def test_unix_servers(runner: asyncio.Runner, tmp_path: Any) -> None:
             server.close()
             await server.wait_closed()
             assert os.path.exists(path) == (sys.version_info < (3, 13))
-        abstract = await asyncio.start_unix_server(shout, "\0aioxide-test-%d" % os.getpid())
-        reader, writer = await asyncio.open_unix_connection("\0aioxide-test-%d" % os.getpid())
+        abstract = await asyncio.start_unix_server(shout, f"\0aioxide-test-{os.getpid()}")
+        reader, writer = await asyncio.open_unix_connection(f"\0aioxide-test-{os.getpid()}")
         writer.write(b"hello\n")
         assert await reader.readline() == b"HELLO\n"
         writer.close()

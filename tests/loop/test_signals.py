@@ -13,7 +13,6 @@ import time
 from typing import Any
 
 import pytest
-
 from tests.loop.support import LoopFactory, failures, program_text, run_program
 
 
@@ -195,7 +194,9 @@ def interrupt(program: str) -> list[str]:
 
 @pytest.mark.parametrize("state", STATES)
 def test_ctrl_c_cancels_the_main_task(loop_factory: LoopFactory, state: str) -> None:
-    program = program_text(loop_factory, INTERRUPTED.format(state=textwrap.indent(textwrap.dedent(STATES[state]), 8 * " ")))
+    program = program_text(
+        loop_factory, INTERRUPTED.format(state=textwrap.indent(textwrap.dedent(STATES[state]), 8 * " "))
+    )
     assert interrupt(program) == ["cancelled", "interrupted"]
 
 

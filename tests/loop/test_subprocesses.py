@@ -12,7 +12,6 @@ from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any
 
 import pytest
-
 from tests.loop.support import LoopFactory, open_descriptors
 
 
@@ -64,7 +63,9 @@ def test_a_child_that_does_not_read(runner: asyncio.Runner) -> None:
 
 def test_shell(runner: asyncio.Runner) -> None:
     async def main() -> None:
-        process = await asyncio.create_subprocess_shell("read line; echo $line | tr a-z A-Z; exit 3", stdin=PIPE, stdout=PIPE)
+        process = await asyncio.create_subprocess_shell(
+            "read line; echo $line | tr a-z A-Z; exit 3", stdin=PIPE, stdout=PIPE
+        )
         output, _ = await process.communicate(b"shout\n")
         assert (process.returncode, output) == (3, b"SHOUT\n")
 
@@ -104,7 +105,11 @@ def popen_cases(directory: str) -> dict[str, tuple[dict[str, Any], str, str]]:
             "import signal; print(signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN)",
             "True",
         ),
-        "close_fds": ({"close_fds": True}, "import os; print(sorted(map(int, os.listdir('/proc/self/fd')))[:3])", "[0, 1, 2]"),
+        "close_fds": (
+            {"close_fds": True},
+            "import os; print(sorted(map(int, os.listdir('/proc/self/fd')))[:3])",
+            "[0, 1, 2]",
+        ),
         "pipesize": ({"pipesize": 65536}, "print('ran')", "ran"),
         "bufsize": ({"bufsize": 0}, "print('ran')", "ran"),
     }
@@ -132,7 +137,8 @@ def test_descriptors_can_be_passed(runner: asyncio.Runner) -> None:
 
 
 @pytest.mark.parametrize(
-    "kwargs", [{"universal_newlines": True}, {"text": True}, {"encoding": "utf-8"}, {"errors": "strict"}, {"shell": True}]
+    "kwargs",
+    [{"universal_newlines": True}, {"text": True}, {"encoding": "utf-8"}, {"errors": "strict"}, {"shell": True}],
 )
 def test_arguments_that_are_refused(runner: asyncio.Runner, kwargs: dict[str, Any]) -> None:
     async def main() -> None:

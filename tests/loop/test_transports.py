@@ -9,7 +9,6 @@ import struct
 from typing import Any
 
 import pytest
-
 from tests.loop.support import LoopFactory, Recorder, connected, failures, name_of, tcp_pair, turns
 
 SMALL = 32 * 1024

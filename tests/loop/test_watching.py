@@ -10,7 +10,6 @@ import socket
 from typing import Any
 
 import pytest
-
 from tests.loop.support import LoopFactory, Recorder, connected, failures, name_of, tcp_pair, turns
 
 

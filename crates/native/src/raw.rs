@@ -338,6 +338,21 @@ pub fn add_fast_method(
     class.setattr(name.to_str().map_err(|error| PySystemError::new_err(error.to_string()))?, descriptor)
 }
 
+/// A new object of a class whose instances have a `__dict__`, made with the cycle collector held back.
+///
+/// Before Python 3.13 `object.__new__` allocates that dict when the object is tracked already, and PyO3 fills the object
+/// only afterwards: a collection in between would go through an object of zeros.
+pub fn new_with_dict<T: PyClass>(py: Python<'_>, value: impl Into<PyClassInitializer<T>>) -> PyResult<Bound<'_, T>> {
+    // SAFETY: attached. On a free-threaded build, which is newer, nothing of this is needed.
+    let was_enabled = cfg!(not(Py_3_13)) && unsafe { ffi::PyGC_Disable() } != 0;
+    let made = Bound::new(py, value);
+    if was_enabled {
+        // SAFETY: attached.
+        unsafe { ffi::PyGC_Enable() };
+    }
+    made
+}
+
 /// Warns that something was not closed; `source` is what tracemalloc is asked about.
 pub fn warn_of_resource(source: &Bound<'_, PyAny>, text: &str) -> PyResult<()> {
     let text = std::ffi::CString::new(text)?;

@@ -12,7 +12,6 @@ import sys
 from typing import Any
 
 import pytest
-
 from tests.loop.support import LoopFactory, Recorder, failures, listener, name_of, open_descriptors, tcp_pair
 
 # A process of its own for the far ends, so that each has a full set of descriptors.
@@ -74,9 +73,11 @@ def test_ten_thousand_idle_and_a_thousand_busy(
             lambda: Echo(open_connections), "127.0.0.1", 0, backlog=1000
         )
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", CLIENTS, str(server.sockets[0].getsockname()[1]), str(idle), str(busy), str(5 * rounds),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+            *(sys.executable, "-c", CLIENTS, str(server.sockets[0].getsockname()[1])),
+            *(str(idle), str(busy), str(5 * rounds)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
         assert process.stdout is not None
         assert process.stdin is not None
         assert await process.stdout.readline() == b"connected\n"

@@ -11,7 +11,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-
 from tests.loop.support import LoopFactory, Recorder, failures, listener, open_descriptors, tcp_pair
 
 STEPS_MAX = 200

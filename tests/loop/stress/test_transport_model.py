@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-
 from tests.loop.support import LoopFactory, Recorder, connected, failures, name_of
 
 ends = st.sampled_from([0, 1])
@@ -141,7 +140,9 @@ class Transports(RuleBasedStateMachine):
     def buffers_are_what_flow_control_says(self) -> None:
         for transport, protocol in zip(getattr(self, "transports", ()), getattr(self, "protocols", ()), strict=True):
             if not transport.is_closing() and "pause_writing" not in protocol.calls:
-                assert transport.get_write_buffer_size() <= max(transport.get_write_buffer_limits()[1], 65536, 1_000_000)
+                assert transport.get_write_buffer_size() <= max(
+                    transport.get_write_buffer_limits()[1], 65536, 1_000_000
+                )
 
     def teardown(self) -> None:
         if hasattr(self, "protocols"):
@@ -174,7 +175,11 @@ class Transports(RuleBasedStateMachine):
 
 @pytest.mark.timeout(600)
 def test_transports_against_a_model(loop_factory: LoopFactory, rounds: int) -> None:
-    machine = type("Transports", (Transports,), {"factory": staticmethod(loop_factory), "strict": name_of(loop_factory) == "aioxide"})
+    machine = type(
+        "Transports",
+        (Transports,),
+        {"factory": staticmethod(loop_factory), "strict": name_of(loop_factory) == "aioxide"},
+    )
     run_state_machine_as_test(
         machine,
         settings=settings(

@@ -50,7 +50,7 @@ impl DatagramTransport {
                 ..State::default()
             }),
         };
-        let slf = Bound::new(py, this)?;
+        let slf = raw::new_with_dict(py, this)?;
         let key = Watches::add_transport(event_loop, fd, Owner::Datagram(slf.clone().unbind()))?;
         slf.get().state.borrow_mut(py).key = Some(key);
         let start = TransportJob::Start { waiter: waiter.map(Bound::unbind), context: raw::copy_context(py)? };

@@ -74,7 +74,7 @@ impl SocketTransport {
                 ..State::default()
             }),
         };
-        let slf = Bound::new(py, this)?;
+        let slf = raw::new_with_dict(py, this)?;
         let this = slf.get();
         this.replace_protocol(protocol)?;
         if let Some(server) = server {
