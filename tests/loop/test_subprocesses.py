@@ -221,7 +221,8 @@ def test_closing_a_transport_kills_the_child(runner: asyncio.Runner) -> None:
         assert transport.is_closing()
         assert protocol is not None
         for _ in range(1000):
-            if not os.path.exists(f"/proc/{pid}"):
+            if transport.get_returncode() is not None:
+                assert not os.path.exists(f"/proc/{pid}")
                 return
             await asyncio.sleep(0.005)
         pytest.fail("the child is still there")

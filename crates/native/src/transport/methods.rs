@@ -210,7 +210,9 @@ impl SocketTransport {
     fn class(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
-        let class = CLASS.get_or_try_init(py, || PyResult::Ok(py.import("asyncio")?.getattr("Transport")?.unbind()))?;
+        let class = CLASS.get_or_try_init(py, || {
+            PyResult::Ok(py.import("aioxide._transports")?.getattr("SocketTransport")?.unbind())
+        })?;
         Ok(class.clone_ref(py))
     }
 
