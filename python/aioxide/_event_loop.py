@@ -8,6 +8,7 @@ from the `asyncio.SelectorEventLoop` of the running Python, so that it behaves a
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import errno
 import os
 import selectors
@@ -18,11 +19,11 @@ import sys
 import threading
 import weakref
 from asyncio import base_events, constants, events, format_helpers, sslproto, trsock
-from asyncio.log import logger
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
 
 from . import _native, _stock
+from ._selector import SelectorView
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -49,13 +50,14 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
     _csock: socket.socket | None
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
-        # SelectorEventLoop's own __init__ would open a selector and a pair of sockets that we have no use for. A
-        # selector that is given, as SelectorEventLoop allows, is only closed with the loop: the driver does its work.
+        # SelectorEventLoop's own __init__ would open a selector and a pair of sockets that we have no use for.
         base_events.BaseEventLoop.__init__(self)
-        self._selector = selector
+        self._selector = SelectorView(self, selector)
         self._ssock = None
         self._csock = None
         self._internal_fds = 0
+        self._hooks_before: Any = None
+        self._wakeup_fd_before: int | None = None
         self._signal_handlers: dict[int, Any] = {}
         self._unix_server_sockets: dict[Any, Any] = {}
         # Transports that asyncio makes itself would register here; ours are known to the native half.
@@ -68,22 +70,32 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
 
         Raises `RuntimeError` if this loop is closed, or if it or another loop is running in this thread.
         """
+        self._run_forever_setup()
+        try:
+            self._run()
+        finally:
+            self._run_forever_cleanup()
+
+    # Since 3.13 these two are asyncio's hooks for subclasses that run the loop inside another one.
+
+    def _run_forever_setup(self) -> None:
         self._check_closed()
         self._check_running()
         self._set_coroutine_origin_tracking(self._debug)
-        hooks = sys.get_asyncgen_hooks()
-        wakeup_fd = self._begin_signals()
-        try:
-            self._thread_id = threading.get_ident()
-            sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
-            events._set_running_loop(self)
-            self._run()
-        finally:
-            self._thread_id = None
-            events._set_running_loop(None)
-            self._set_coroutine_origin_tracking(False)
-            sys.set_asyncgen_hooks(*hooks)
-            self._end_signals(wakeup_fd)
+        self._hooks_before = sys.get_asyncgen_hooks()
+        self._wakeup_fd_before = self._begin_signals()
+        self._thread_id = threading.get_ident()
+        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
+        events._set_running_loop(self)
+
+    def _run_forever_cleanup(self) -> None:
+        self._thread_id = None
+        events._set_running_loop(None)
+        self._set_coroutine_origin_tracking(False)
+        if self._hooks_before is not None:
+            sys.set_asyncgen_hooks(*self._hooks_before)
+            self._hooks_before = None
+        self._end_signals(self._wakeup_fd_before)
 
     def close(self) -> None:
         """Free everything that the loop holds. Harmless when it is closed already.
@@ -150,7 +162,7 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
         self.call_exception_handler(context)
 
     def _callback_was_slow(self, handle: Any, seconds: float) -> None:
-        logger.warning("Executing %s took %.3f seconds", _stock.format_handle(handle), seconds)
+        base_events.logger.warning("Executing %s took %.3f seconds", _stock.format_handle(handle), seconds)
 
     # -- transports ---------------------------------------------------------------------------------------------
 
@@ -162,10 +174,10 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
         *,
         extra: dict[str, Any] | None = None,
         server: Any = None,
-        **_newer: Any,
+        context: contextvars.Context | None = None,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
-        return cast(asyncio.Transport, _native.SocketTransport(self, sock, protocol, waiter, extra, server))
+        return cast(asyncio.Transport, _native.SocketTransport(self, sock, protocol, waiter, extra, server, context))
 
     def _make_datagram_transport(
         self,
@@ -192,7 +204,7 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
         server: Any = None,
         ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
-        **newer: Any,
+        context: contextvars.Context | None = None,
     ) -> asyncio.Transport:
         # Typed as if all of these were always given.
         ssl_protocol = cast(Any, sslproto.SSLProtocol)(
@@ -205,7 +217,7 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
-        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, **newer)
+        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, context=context)
         return cast(asyncio.Transport, ssl_protocol._app_transport)
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
@@ -234,6 +246,11 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
 
     # -- serving ------------------------------------------------------------------------------------------------
 
+    def _start_serving(self, protocol_factory: Any, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        # Called again after a pause, in which the server may have been closed.
+        if sock.fileno() != -1:
+            super()._start_serving(protocol_factory, sock, *args, **kwargs)
+
     def _accept_connection(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
@@ -241,27 +258,40 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
         sslcontext: ssl.SSLContext | None = None,
         server: Any = None,
         backlog: int = 100,
-        *timeouts: Any,
-        **newer: Any,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        *context: contextvars.Context | None,
     ) -> None:
-        """Accept what waits in the backlog; a connection without TLS needs no task of its own."""
+        """Accept what waits in the backlog; a connection without TLS needs no task of its own.
+
+        Since 3.15 a last argument has the server's `context`, of which each connection gets a copy.
+        """
+        rest = (sslcontext, server, backlog, ssl_handshake_timeout, ssl_shutdown_timeout, *context)
         if sslcontext is not None:
-            super()._accept_connection(protocol_factory, sock, sslcontext, server, backlog, *timeouts, **newer)
+            super()._accept_connection(protocol_factory, sock, *rest)
             return
         for _ in range(backlog + 1):
             try:
                 conn, address = sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except ConnectionAbortedError:
+                continue
+            except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
                 if error.errno not in _OUT_OF_RESOURCES:
                     raise
-                self._pause_accepting(error, sock, protocol_factory, sslcontext, server, backlog, *timeouts, **newer)
+                self._pause_accepting(error, protocol_factory, sock, *rest)
                 return
+            if self._debug:
+                base_events.logger.debug("%r got a new connection from %r: %r", server, address, conn)
             conn.setblocking(False)
-            self._start_connection(protocol_factory, conn, address, server)
+            if context and context[0] is not None:
+                own = context[0].copy()
+                own.run(self._start_connection, protocol_factory, conn, address, server, own)
+            else:
+                self._start_connection(protocol_factory, conn, address, server)
 
-    def _pause_accepting(self, error: OSError, sock: socket.socket, factory: Any, *args: Any, **newer: Any) -> None:
+    def _pause_accepting(self, error: OSError, factory: Any, sock: socket.socket, *rest: Any) -> None:
         """Out of descriptors: the kernel would report the same connection without end, so look away for a while."""
         self.call_exception_handler(
             {
@@ -271,20 +301,19 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
             }
         )
         self._remove_reader(sock.fileno())
-        self.call_later(constants.ACCEPT_RETRY_DELAY, self._resume_accepting, factory, sock, args, newer)
-
-    def _resume_accepting(
-        self, factory: Any, sock: socket.socket, args: tuple[Any, ...], newer: dict[str, Any]
-    ) -> None:
-        if sock.fileno() != -1:
-            self._start_serving(factory, sock, *args, **newer)
+        self.call_later(constants.ACCEPT_RETRY_DELAY, self._start_serving, factory, sock, *rest)
 
     def _start_connection(
-        self, protocol_factory: Callable[[], asyncio.BaseProtocol], conn: socket.socket, address: Any, server: Any
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        conn: socket.socket,
+        address: Any,
+        server: Any,
+        context: contextvars.Context | None = None,
     ) -> None:
         try:
             protocol = protocol_factory()
-            self._make_socket_transport(conn, protocol, extra={"peername": address}, server=server)
+            self._make_socket_transport(conn, protocol, extra={"peername": address}, server=server, context=context)
         except (SystemExit, KeyboardInterrupt):
             conn.close()
             raise

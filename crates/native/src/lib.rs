@@ -17,6 +17,7 @@ mod http;
 mod raw;
 mod sock;
 mod tasks;
+mod threadsafe_handle;
 mod timeline;
 mod transport;
 mod watches;
@@ -32,6 +33,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<handle::Handle>()?;
     module.add_class::<handle::TimerHandle>()?;
+    module.add_class::<threadsafe_handle::ThreadSafeHandle>()?;
+    // What extends a handle has inherited its slots by now, as they were.
     freelist::install::<handle::Handle>(module.py());
     freelist::install::<handle::TimerHandle>(module.py());
     module.add_class::<datagram::DatagramTransport>()?;

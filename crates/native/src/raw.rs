@@ -22,9 +22,20 @@ pub fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
 }
 
 /// Whether `object` is a `contextvars.Context`.
-pub fn is_context(object: &Bound<'_, PyAny>) -> bool {
+fn is_context(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: attached, and `object` is alive.
     unsafe { ffi::PyContext_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// A context that may have been given, once it is known to be one.
+pub fn given_context<'py>(context: Option<Bound<'py, PyAny>>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match context {
+        Some(context) if !is_context(&context) && !context.is_none() => {
+            let kind = context.get_type().name()?;
+            Err(PyTypeError::new_err(format!("context must be a contextvars.Context, not {kind}")))
+        }
+        other => Ok(other.filter(|context| !context.is_none())),
+    }
 }
 
 /// Runs `body` inside `context`, which is left again whatever happens.

@@ -11,11 +11,10 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
 use crate::datagram::DatagramTransport;
 use crate::event_loop::Loop;
-use crate::handle::{Args, Handle};
+use crate::handle::Handle;
 use crate::transport::SocketTransport;
 
 pub use sockets::wake;
@@ -118,18 +117,17 @@ pub struct Watches {
 }
 
 impl Watches {
-    /// Watches `fd` for a callback, in place of an earlier one for the same direction.
+    /// Watches `fd` for a handle, in place of an earlier one for the same direction.
     pub fn add_handle(
         event_loop: &Bound<'_, Loop>,
         fd: &Bound<'_, PyAny>,
-        callback: Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
+        handle: Handle,
         for_reading: bool,
     ) -> PyResult<Py<Handle>> {
         let py = event_loop.py();
         let handles = event_loop.get().loop_handle(py)?;
         let fd = descriptor(fd)?;
-        let handle = Py::new(py, Handle::build(event_loop, callback, Args::from_tuple(args), None)?)?;
+        let handle = Py::new(py, handle)?;
         Self::settle(event_loop, fd)?;
         let replaced = {
             let waiter = Some(Waiter::Handle(handle.clone_ref(py)));
@@ -220,6 +218,25 @@ impl Watches {
             event_loop.get().watches.borrow_mut(py).forget(key, fd)
         };
         drop(forgotten);
+    }
+
+    /// Who is told of `fd`, for reading and for writing: a handle, a future, or a transport.
+    pub fn watchers_of(&self, py: Python<'_>, fd: RawFd) -> Option<[Option<Py<PyAny>>; 2]> {
+        let watchers = match self.get(self.key_of(fd)?)? {
+            Watch::Waiting(waiting) => [&waiting.reader, &waiting.writer].map(|waiter| match waiter {
+                Some(Waiter::Handle(handle)) => Some(handle.clone_ref(py).into_any()),
+                Some(Waiter::Future(future)) => Some(future.clone_ref(py)),
+                None => None,
+            }),
+            Watch::Transport(transport) => {
+                let interest = match transport {
+                    Owner::Stream(transport) => transport.get().interest(py),
+                    Owner::Datagram(transport) => transport.get().interest(py),
+                };
+                [interest.readable, interest.writable].map(|watched| watched.then(|| transport.object().clone_ref(py)))
+            }
+        };
+        watchers.iter().any(Option::is_some).then_some(watchers)
     }
 
     /// The transport that owns `fd`.

@@ -13,8 +13,8 @@ use crate::gil_cell::GilCell;
 use crate::host::Job;
 use crate::raw;
 use crate::sock::is_plain;
-use crate::transport::{TransportJob, close_unclosed, describe};
-use crate::watches::{Owner, Watches, wake};
+use crate::transport::{TransportJob, close_unclosed, describe, settle};
+use crate::watches::{Owner, Watches};
 
 impl DatagramTransport {
     /// A transport for a datagram socket; `connection_made` is scheduled.
@@ -62,15 +62,16 @@ impl DatagramTransport {
         slf.get().event_loop.get().schedule(slf.py(), Job::Transport(Owner::Datagram(slf.clone().unbind()), job))
     }
 
-    /// Runs a step that was scheduled.
+    /// Runs a step that was scheduled. What goes wrong is reported, and never ends the loop's run.
     pub fn run_job(slf: &Bound<'_, Self>, job: TransportJob) -> PyResult<()> {
         let py = slf.py();
-        match job {
+        let done = match job {
             TransportJob::Start { waiter, context } => Self::start(slf, waiter, &context),
             TransportJob::ConnectionLost { exception, context } => {
                 raw::in_context(py, &context, || Self::connection_lost(slf, exception))
             }
-        }
+        };
+        done.or_else(|error| Self::report(slf, error, "Exception in a step of a datagram transport"))
     }
 
     fn start(slf: &Bound<'_, Self>, waiter: Option<Py<PyAny>>, context: &Py<PyAny>) -> PyResult<()> {
@@ -84,14 +85,14 @@ impl DatagramTransport {
         };
         // Reading begins only after connection_made, and whoever waits for the endpoint hears of it last.
         this.state.borrow_mut(py).is_started = true;
-        this.update_interest(py)?;
+        let watched = this.update_interest(py);
         if let Some(waiter) = waiter {
-            wake(waiter.bind(py))?;
+            settle(waiter.bind(py), &watched)?;
         }
-        match made {
-            Ok(()) => Ok(()),
-            Err(error) => Self::report(slf, error, "Exception in protocol.connection_made()"),
+        if let Err(error) = made {
+            Self::report(slf, error, "Exception in protocol.connection_made()")?;
         }
+        watched.or_else(|error| Self::fatal_error(slf, error, "Fatal error: the socket cannot be watched"))
     }
 
     /// Closes once what waits is sent.

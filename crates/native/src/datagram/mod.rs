@@ -78,15 +78,19 @@ impl State {
 }
 
 impl DatagramTransport {
-    /// Acts on readiness.
+    /// Acts on readiness. What goes wrong ends this endpoint, and never the loop's run.
     pub fn on_ready(slf: &Bound<'_, Self>, readiness: Readiness) -> PyResult<()> {
-        if readiness.readable {
-            Self::read_ready(slf)?;
-        }
-        if readiness.writable {
-            Self::write_ready(slf)?;
-        }
-        Ok(())
+        let read = if readiness.readable { Self::read_ready(slf) } else { Ok(()) };
+        let done = match read {
+            Ok(()) if readiness.writable => Self::write_ready(slf),
+            other => other,
+        };
+        done.or_else(|error| Self::fatal_error(slf, error, "Fatal error on datagram transport"))
+    }
+
+    /// What the reactor watches for this transport.
+    pub fn interest(&self, py: Python<'_>) -> Interest {
+        self.state.borrow(py).interest()
     }
 
     fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {

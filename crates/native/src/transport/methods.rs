@@ -15,7 +15,7 @@ use crate::event_loop::Loop;
 impl SocketTransport {
     /// Transports are made by their loop: `loop._make_socket_transport()`.
     #[new]
-    #[pyo3(signature = (event_loop, sock, protocol, waiter=None, extra=None, server=None))]
+    #[pyo3(signature = (event_loop, sock, protocol, waiter=None, extra=None, server=None, context=None))]
     fn new(
         event_loop: &Bound<'_, Loop>,
         sock: &Bound<'_, PyAny>,
@@ -23,8 +23,9 @@ impl SocketTransport {
         waiter: Option<Bound<'_, PyAny>>,
         extra: Option<&Bound<'_, PyDict>>,
         server: Option<Bound<'_, PyAny>>,
+        context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<Self>> {
-        Self::open(event_loop, sock, protocol, waiter, extra, server).map(Bound::unbind)
+        Self::open(event_loop, sock, protocol, waiter, extra, server, context).map(Bound::unbind)
     }
 
     /// Sends data; never blocks, keeps what the socket does not take.
@@ -203,12 +204,20 @@ impl SocketTransport {
         self.state.borrow(py).lost
     }
 
+    /// `sendfile`'s fallback asks, before it takes the protocol's place.
+    #[getter(_protocol_paused)]
+    fn protocol_paused(&self, py: Python<'_>) -> bool {
+        self.state.borrow(py).is_protocol_paused
+    }
+
     /// `isinstance(transport, asyncio.Transport)` holds.
     #[getter(__class__)]
     fn class(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
-        let class = CLASS.get_or_try_init(py, || PyResult::Ok(py.import("asyncio")?.getattr("Transport")?.unbind()))?;
+        let class = CLASS.get_or_try_init(py, || {
+            PyResult::Ok(py.import("aioxide._transports")?.getattr("SocketTransport")?.unbind())
+        })?;
         Ok(class.clone_ref(py))
     }
 

@@ -19,10 +19,11 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-pub use lifecycle::{TransportJob, close_unclosed, describe};
+pub use lifecycle::{TransportJob, close_unclosed, describe, settle};
 
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
+use crate::raw;
 
 /// A `bytes` object that waits to be sent; immutable, so it need not be copied.
 pub struct Held(Py<PyBytes>);
@@ -41,8 +42,10 @@ pub struct SocketTransport {
     event_loop: Py<Loop>,
     fd: RawFd,
     extra: Py<PyDict>,
-    /// The context in which the protocol hears of data.
+    /// The context in which the protocol hears of data and of room for more.
     context: Py<PyAny>,
+    /// Whether `context` was given, so that it is the connection's own: the protocol then hears of everything in it.
+    owns_context: bool,
     state: GilCell<State>,
 }
 
@@ -84,15 +87,19 @@ impl State {
 }
 
 impl SocketTransport {
-    /// Acts on readiness.
+    /// Acts on readiness. What goes wrong ends this connection, and never the loop's run.
     pub fn on_ready(slf: &Bound<'_, Self>, readiness: Readiness) -> PyResult<()> {
-        if readiness.readable {
-            Self::read_ready(slf)?;
-        }
-        if readiness.writable {
-            Self::write_ready(slf)?;
-        }
-        Ok(())
+        let read = if readiness.readable { Self::read_ready(slf) } else { Ok(()) };
+        let done = match read {
+            Ok(()) if readiness.writable => raw::in_context(slf.py(), &slf.get().context, || Self::write_ready(slf)),
+            other => other,
+        };
+        done.or_else(|error| Self::fatal_error(slf, error, "Fatal error on socket transport"))
+    }
+
+    /// What the reactor watches for this transport.
+    pub fn interest(&self, py: Python<'_>) -> Interest {
+        self.state.borrow(py).interest()
     }
 
     /// Tells the reactor what to watch now.
