@@ -17,7 +17,6 @@ import socket
 import ssl
 import sys
 import threading
-import weakref
 from asyncio import base_events, constants, events, format_helpers, sslproto, trsock
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
@@ -45,23 +44,15 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
     'done'
     """
 
-    # A handler that is called for signals: only while this loop runs in the main thread.
-    _ssock: socket.socket | None
-    _csock: socket.socket | None
+    # The pair of sockets by which signals wake the loop: made when the loop first runs in the main thread.
+    _ssock: socket.socket | None = None
+    _csock: socket.socket | None = None
+    _internal_fds = 0
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
-        # SelectorEventLoop's own __init__ would open a selector and a pair of sockets that we have no use for.
-        base_events.BaseEventLoop.__init__(self)
-        self._selector = SelectorView(self, selector)
-        self._ssock = None
-        self._csock = None
-        self._internal_fds = 0
+        super().__init__(SelectorView(self, selector))
         self._hooks_before: Any = None
         self._wakeup_fd_before: int | None = None
-        self._signal_handlers: dict[int, Any] = {}
-        self._unix_server_sockets: dict[Any, Any] = {}
-        # Transports that asyncio makes itself would register here; ours are known to the native half.
-        self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
     # -- running ------------------------------------------------------------------------------------------------
 
@@ -115,10 +106,7 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
         """Let signals wake the loop; give back the descriptor that was to be woken before."""
         if threading.current_thread() is not threading.main_thread():
             return None
-        if self._csock is None:
-            self._make_self_pipe()
-        assert self._csock is not None
-        ours = self._csock.fileno()
+        ours = self._need_self_pipe().fileno()
         before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
         if before not in (-1, ours):
             # Somebody else wants to hear of signals; we still notice them when they interrupt a wait.
@@ -135,9 +123,8 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
 
     def add_signal_handler(self, sig: int, callback: Callable[[Unpack[_Ts]], Any], *args: *_Ts) -> None:
         """Call `callback(*args)` on the loop when the process gets signal `sig`. Main thread only."""
-        if self._csock is None:
-            self._check_closed()
-            self._make_self_pipe()
+        self._check_closed()
+        self._need_self_pipe()
         super().add_signal_handler(sig, callback, *args)
 
     def remove_signal_handler(self, sig: int) -> bool:
@@ -146,6 +133,15 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
         if removed and self.is_running() and self._csock is not None:
             signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
         return removed
+
+    def _make_self_pipe(self) -> None:
+        """Nothing, for `SelectorEventLoop` calls it at once: the driver needs no sockets to be woken."""
+
+    def _need_self_pipe(self) -> socket.socket:
+        if self._csock is None:
+            super()._make_self_pipe()
+        assert self._csock is not None
+        return self._csock
 
     def _close_self_pipe(self) -> None:
         if self._ssock is not None:

@@ -199,6 +199,11 @@ impl SocketTransport {
         self.state.borrow(py).sock.as_ref().map(|_| self.event_loop.clone_ref(py))
     }
 
+    #[getter(_paused)]
+    fn reading_paused(&self, py: Python<'_>) -> bool {
+        self.state.borrow(py).is_reading_paused
+    }
+
     #[getter(_conn_lost)]
     fn conn_lost(&self, py: Python<'_>) -> u32 {
         self.state.borrow(py).lost
