@@ -27,6 +27,8 @@ from ._selector import SelectorView
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
+# The last argument of asyncio's methods for serving, where they have it.
+_NO_CONTEXT: Final = (None,) if sys.version_info >= (3, 15) else ()
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -262,7 +264,7 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
 
         Since 3.15 a last argument has the server's `context`, of which each connection gets a copy.
         """
-        rest = (sslcontext, server, backlog, ssl_handshake_timeout, ssl_shutdown_timeout, *context)
+        rest = (sslcontext, server, backlog, ssl_handshake_timeout, ssl_shutdown_timeout, *(context or _NO_CONTEXT))
         if sslcontext is not None:
             super()._accept_connection(protocol_factory, sock, *rest)
             return
