@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _thread
+import signal
 import threading
 import time
 
@@ -22,7 +22,8 @@ def test_threads_are_waited_for_even_when_their_join_is_interrupted(capfd: pytes
     with pytest.raises(KeyboardInterrupt), raising_of_threads():
         thread = threading.Thread(target=job)
         thread.start()
-        threading.Timer(0.05, _thread.interrupt_main).start()
+        main = threading.get_ident()
+        threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)).start()
         thread.join()
     assert ended == [True]
     assert capfd.readouterr().err == ""
