@@ -17,7 +17,7 @@ import socket
 import ssl
 import sys
 import threading
-from asyncio import base_events, constants, events, format_helpers, sslproto, trsock
+from asyncio import constants, events, format_helpers, sslproto, trsock
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
 
@@ -52,7 +52,7 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
     _internal_fds = 0
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
-        super().__init__(SelectorView(self, selector))
+        super().__init__(cast(selectors.BaseSelector, SelectorView(self, selector)))
         self._hooks_before: Any = None
         self._wakeup_fd_before: int | None = None
 
@@ -160,7 +160,7 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
         self.call_exception_handler(context)
 
     def _callback_was_slow(self, handle: Any, seconds: float) -> None:
-        base_events.logger.warning("Executing %s took %.3f seconds", _stock.format_handle(handle), seconds)
+        _stock.logger().warning("Executing %s took %.3f seconds", _stock.format_handle(handle), seconds)
 
     # -- transports ---------------------------------------------------------------------------------------------
 
@@ -281,7 +281,7 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
                 self._pause_accepting(error, protocol_factory, sock, *rest)
                 return
             if self._debug:
-                base_events.logger.debug("%r got a new connection from %r: %r", server, address, conn)
+                _stock.logger().debug("%r got a new connection from %r: %r", server, address, conn)
             conn.setblocking(False)
             if context and context[0] is not None:
                 own = context[0].copy()
