@@ -14,7 +14,7 @@ use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::host::Job;
 use crate::raw;
-use crate::watches::{Owner, Watches};
+use crate::watches::{Owner, Watches, Watching};
 
 /// A scheduled step in a transport's life.
 pub enum TransportJob {

@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use super::{Held, SocketTransport};
 use crate::raw;
+use crate::watches::Watching;
 
 /// Pieces of `bytes` from this size on wait by reference instead of as copies.
 const HELD_BYTES: usize = 4096;
