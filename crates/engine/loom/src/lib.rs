@@ -7,6 +7,7 @@
 
 mod driver;
 mod executor {
+    #[expect(dead_code, reason = "the models use a part of it")]
     #[path = "../../../src/executor/injector.rs"]
     pub mod injector;
     pub mod sync;
@@ -37,9 +38,16 @@ fn run_until(count: usize, injector: &Injector<usize>, remote: &Remote) -> Vec<u
     }
 }
 
+/// With so many steps every order is too many; loom's own advice is that two or three preemptions find the bugs.
+fn with_three_preemptions(model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(model);
+}
+
 #[test]
 fn a_parking_loop_misses_nothing() {
-    loom::model(|| {
+    with_three_preemptions(|| {
         let shared = Arc::new((Injector::default(), Remote::new().unwrap()));
         let pusher = thread::spawn({
             let shared = Arc::clone(&shared);
@@ -57,10 +65,7 @@ fn a_parking_loop_misses_nothing() {
 
 #[test]
 fn a_parking_loop_misses_nothing_of_two_threads() {
-    let mut model = loom::model::Builder::new();
-    // With three threads every order is too many; loom's own advice is that two or three preemptions find the bugs.
-    model.preemption_bound = Some(3);
-    model.check(|| {
+    with_three_preemptions(|| {
         let shared = Arc::new((Injector::default(), Remote::new().unwrap()));
         let pushers = [0, 1].map(|item| {
             let shared = Arc::clone(&shared);
@@ -72,7 +77,9 @@ fn a_parking_loop_misses_nothing_of_two_threads() {
         let mut taken = run_until(2, &shared.0, &shared.1);
         taken.sort_unstable();
         assert_eq!(taken, [0, 1]);
-        pushers.map(|pusher| pusher.join().unwrap());
+        for pusher in pushers {
+            pusher.join().unwrap();
+        }
     });
 }
 
@@ -111,6 +118,8 @@ fn a_loop_has_one_owner() {
                 }
             })
         });
-        threads.map(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
     });
 }

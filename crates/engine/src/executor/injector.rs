@@ -66,13 +66,14 @@ impl Remote {
 
     /// Says that the loop is about to block. What was injected before is seen by whoever looks after this call.
     pub fn park(&self) {
-        self.parked.store(true, Ordering::SeqCst);
+        // A swap, as every change of `parked`: each is then seen by the next, whoever makes it.
+        self.parked.swap(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 
     /// Says that the loop is awake.
     pub fn unpark(&self) {
-        self.parked.store(false, Ordering::SeqCst);
+        self.parked.swap(false, Ordering::SeqCst);
     }
 
     /// Wakes the loop if it is parked. To be called after something was injected.
