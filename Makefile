@@ -102,6 +102,10 @@ test-rust:
 	cargo test --package aioxide --all-targets
 	cargo test --package aioxide --doc
 
+.PHONY: loom
+loom:  ## Try what crosses threads in every order of steps (models in crates/engine/loom)
+	cd crates/engine/loom && RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(CURDIR)/target/loom cargo test --release
+
 .PHONY: conformance
 conformance: $(STAMPS)/native  ## Run the interpreter's own test_asyncio on aioxide and on stock asyncio, and compare
 	$(BIN)/python tests/conformance/run.py $(CONFORMANCE_ARGS)

@@ -22,12 +22,17 @@ mod timeline;
 mod transport;
 mod watches;
 
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
 /// The native half of aioxide.
 // What threads share on a free-threaded build is in a `gil_cell::GilCell`, an `engine::Engine`, or Sync by itself.
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // CPython itself refuses only those that do not share the main interpreter's lock.
+    if !raw::is_main_interpreter(module.py()) {
+        return Err(PyImportError::new_err("aioxide cannot be used in a sub-interpreter"));
+    }
     event_loop::add_methods(module.py())?;
     sock::add_methods(module.py())?;
     module.add_class::<event_loop::Loop>()?;

@@ -15,6 +15,12 @@ unsafe extern "C" {
     fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, length: ffi::Py_ssize_t) -> std::ffi::c_int;
 }
 
+/// Whether this is the interpreter that the process began with, and no sub-interpreter.
+pub fn is_main_interpreter(_py: Python<'_>) -> bool {
+    // SAFETY: attached.
+    unsafe { ffi::PyInterpreterState_Get() == ffi::PyInterpreterState_Main() }
+}
+
 /// A copy of the current `contextvars` context.
 pub fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
     // SAFETY: attached; the call gives a new reference or null with an exception set.

@@ -7,10 +7,12 @@ use std::os::fd::RawFd;
 use aioxide::LoopHandle;
 use aioxide::driver::{Interest, Readiness, Trigger};
 use aioxide::reactor::SourceKey;
+use pyo3::PyClass;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::True;
 
 use crate::datagram::DatagramTransport;
 use crate::event_loop::Loop;
@@ -46,6 +48,47 @@ impl Owner {
             Self::Stream(transport) => Self::Stream(transport.clone_ref(py)),
             Self::Datagram(transport) => Self::Datagram(transport.clone_ref(py)),
         }
+    }
+}
+
+/// A transport, as its watch sees it.
+pub trait Watching: PyClass<Frozen = True> + Sync {
+    fn event_loop(&self) -> &Py<Loop>;
+
+    /// What it wants to be watched now, under its key, if it still has one.
+    fn wanted(&self, py: Python<'_>) -> (Option<SourceKey>, Interest);
+
+    /// Ends it, because it cannot be watched.
+    fn fail(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()>;
+
+    /// Has the reactor watch what is wanted now.
+    fn update_interest(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let event_loop = slf.get().event_loop().bind(slf.py());
+        match event_loop.get().reach(slf.py()) {
+            Ok(Some(engine)) => watch(slf, engine.handle()),
+            Ok(None) => {
+                let transport = slf.clone().unbind();
+                Loop::on_loop(event_loop, move |event_loop, engine| {
+                    let transport = transport.bind(event_loop.py());
+                    let result = watch(transport, engine.handle()).or_else(|error| Self::fail(transport, error));
+                    if let Err(error) = result {
+                        error.write_unraisable(event_loop.py(), Some(transport.as_any()));
+                    }
+                });
+                Ok(())
+            }
+            // A closed loop watches nothing.
+            Err(_closed) => Ok(()),
+        }
+    }
+}
+
+fn watch<T: Watching>(transport: &Bound<'_, T>, handle: &LoopHandle) -> PyResult<()> {
+    let (Some(key), interest) = transport.get().wanted(transport.py()) else { return Ok(()) };
+    match handle.set_interest(key, interest) {
+        // The number was closed behind our back and taken over by somebody else.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => Ok(other?),
     }
 }
 
@@ -161,7 +204,10 @@ impl Watches {
     /// Stops watching `fd` in one direction; whether it was watched.
     pub fn remove_handle(event_loop: &Bound<'_, Loop>, fd: &Bound<'_, PyAny>, for_reading: bool) -> PyResult<bool> {
         let py = event_loop.py();
-        let Ok(handles) = event_loop.get().loop_handle(py) else { return Ok(false) };
+        if event_loop.get().check_open().is_err() {
+            return Ok(false);
+        }
+        let handles = event_loop.get().loop_handle(py)?;
         let fd = descriptor(fd)?;
         Self::settle(event_loop, fd)?;
         let removed = {

@@ -14,7 +14,7 @@ use crate::host::Job;
 use crate::raw;
 use crate::sock::is_plain;
 use crate::transport::{TransportJob, close_unclosed, describe, settle};
-use crate::watches::{Owner, Watches};
+use crate::watches::{Owner, Watches, Watching};
 
 impl DatagramTransport {
     /// A transport for a datagram socket; `connection_made` is scheduled.
@@ -27,6 +27,8 @@ impl DatagramTransport {
         extra: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
+        // Nothing is begun in a wrong thread, or on a closed loop.
+        let _engine = event_loop.get().engine(py)?;
         let fd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
         let extra = describe(sock, extra)?;
         let address = match address {
@@ -85,7 +87,7 @@ impl DatagramTransport {
         };
         // Reading begins only after connection_made, and whoever waits for the endpoint hears of it last.
         this.state.borrow_mut(py).is_started = true;
-        let watched = this.update_interest(py);
+        let watched = Self::update_interest(slf);
         if let Some(waiter) = waiter {
             settle(waiter.bind(py), &watched)?;
         }
@@ -109,7 +111,7 @@ impl DatagramTransport {
             state.lost += u32::from(lose_now);
             lose_now
         };
-        this.update_interest(py)?;
+        Self::update_interest(slf)?;
         if lose_now { Self::schedule_lost(slf, None) } else { Ok(()) }
     }
 
@@ -128,7 +130,7 @@ impl DatagramTransport {
             std::mem::take(&mut state.queue)
         };
         drop(discarded);
-        this.update_interest(py)?;
+        Self::update_interest(slf)?;
         Self::schedule_lost(slf, exception)
     }
 

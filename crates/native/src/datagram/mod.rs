@@ -24,6 +24,7 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::address::{IpFamily, PeerTuples};
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
+use crate::watches::Watching;
 
 /// A datagram socket, as `asyncio` transports are: made by the loop, used by a protocol.
 #[pyclass(module = "aioxide", name = "DatagramTransport", frozen, dict, weakref, subclass)]
@@ -77,6 +78,21 @@ impl State {
     }
 }
 
+impl Watching for DatagramTransport {
+    fn event_loop(&self) -> &Py<Loop> {
+        &self.event_loop
+    }
+
+    fn wanted(&self, py: Python<'_>) -> (Option<SourceKey>, Interest) {
+        let state = self.state.borrow(py);
+        (state.key, state.interest())
+    }
+
+    fn fail(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        Self::fatal_error(slf, error, "Fatal error: the socket cannot be watched")
+    }
+}
+
 impl DatagramTransport {
     /// Acts on readiness. What goes wrong ends this endpoint, and never the loop's run.
     pub fn on_ready(slf: &Bound<'_, Self>, readiness: Readiness) -> PyResult<()> {
@@ -101,21 +117,7 @@ impl DatagramTransport {
         self.state.borrow(py).sock.as_ref().map(|sock| sock.bind(py).clone())
     }
 
-    /// Tells the reactor what to watch now.
-    fn update_interest(&self, py: Python<'_>) -> PyResult<()> {
-        let (key, interest) = {
-            let state = self.state.borrow(py);
-            (state.key, state.interest())
-        };
-        let (Some(key), Ok(handle)) = (key, self.event_loop.get().loop_handle(py)) else { return Ok(()) };
-        match handle.set_interest(key, interest) {
-            // The number was closed behind our back and taken over by somebody else.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => Ok(other?),
-        }
-    }
-
-    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         visit.call(&self.extra)?;
         visit.call(&self.context)?;

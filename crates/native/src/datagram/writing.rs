@@ -12,6 +12,7 @@ use super::DatagramTransport;
 use crate::address::from_tuple;
 use crate::errors::{os_error, would_block};
 use crate::raw;
+use crate::watches::Watching;
 
 /// asyncio's default high-water mark.
 pub const DEFAULT_HIGH_WATER_BYTES: usize = 64 * 1024;
@@ -71,7 +72,7 @@ impl DatagramTransport {
             state.queue_bytes += data.as_bytes().len() + header_bytes(py);
             state.queue.push_back((data.unbind(), address.map(Bound::unbind)));
         }
-        this.update_interest(py)?;
+        Self::update_interest(slf)?;
         Self::maybe_pause_protocol(slf)
     }
 
@@ -170,7 +171,7 @@ impl DatagramTransport {
         }
         // May send or close.
         Self::maybe_resume_protocol(slf)?;
-        this.update_interest(py)?;
+        Self::update_interest(slf)?;
         Self::drained(slf)
     }
 

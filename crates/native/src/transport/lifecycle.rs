@@ -1,7 +1,7 @@
 //! From `connection_made` to `connection_lost`.
 
 use aioxide::driver::socket;
-use pyo3::exceptions::{PyConnectionError, PyOSError, PyResourceWarning};
+use pyo3::exceptions::{PyAttributeError, PyConnectionError, PyOSError, PyResourceWarning};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -14,7 +14,7 @@ use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::host::Job;
 use crate::raw;
-use crate::watches::{Owner, Watches, wake};
+use crate::watches::{Owner, Watches, Watching, wake};
 
 /// A scheduled step in a transport's life.
 pub enum TransportJob {
@@ -327,7 +327,13 @@ pub fn close_unclosed(sock: &Py<PyAny>, message: &str) {
         if let Err(error) = text.map_err(PyErr::from).and_then(|text| PyErr::warn(py, &category, &text, 1)) {
             error.write_unraisable(py, None);
         }
-        if let Err(error) = sock.bind(py).call_method0(intern!(py, "close")) {
+        // The collector may have emptied the object already; what the descriptor belongs to is left.
+        let sock = sock.bind(py);
+        let closed = match sock.call_method0(intern!(py, "close")) {
+            Err(error) if error.is_instance_of::<PyAttributeError>(py) => sock.call_method0(intern!(py, "_real_close")),
+            other => other,
+        };
+        if let Err(error) = closed {
             error.write_unraisable(py, None);
         }
         if let Some(pending) = pending {

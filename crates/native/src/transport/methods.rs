@@ -10,6 +10,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::{SocketTransport, State};
 use crate::event_loop::Loop;
+use crate::watches::Watching;
 
 #[pymethods]
 impl SocketTransport {

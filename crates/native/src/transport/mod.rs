@@ -11,7 +11,6 @@ mod writing;
 
 use std::os::fd::RawFd;
 
-use aioxide::LoopHandle;
 use aioxide::driver::{Interest, Readiness};
 use aioxide::reactor::SourceKey;
 use aioxide::transport::WriteBuffer;
@@ -24,6 +23,7 @@ pub use lifecycle::{TransportJob, close_unclosed, describe, settle};
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::raw;
+use crate::watches::Watching;
 
 /// A `bytes` object that waits to be sent; immutable, so it need not be copied.
 pub struct Held(Py<PyBytes>);
@@ -86,6 +86,21 @@ impl State {
     }
 }
 
+impl Watching for SocketTransport {
+    fn event_loop(&self) -> &Py<Loop> {
+        &self.event_loop
+    }
+
+    fn wanted(&self, py: Python<'_>) -> (Option<SourceKey>, Interest) {
+        let state = self.state.borrow(py);
+        (state.key, state.interest())
+    }
+
+    fn fail(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        Self::fatal_error(slf, error, "Fatal error: the socket cannot be watched")
+    }
+}
+
 impl SocketTransport {
     /// Acts on readiness. What goes wrong ends this connection, and never the loop's run.
     pub fn on_ready(slf: &Bound<'_, Self>, readiness: Readiness) -> PyResult<()> {
@@ -100,44 +115,6 @@ impl SocketTransport {
     /// What the reactor watches for this transport.
     pub fn interest(&self, py: Python<'_>) -> Interest {
         self.state.borrow(py).interest()
-    }
-
-    /// Tells the reactor what to watch now.
-    fn update_interest(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        match this.event_loop.get().reach(py) {
-            Ok(Some(engine)) => this.watch(py, engine.handle()),
-            Ok(None) => {
-                let transport = slf.clone().unbind();
-                Loop::on_loop(this.event_loop.bind(py), move |event_loop, engine| {
-                    let transport = transport.bind(event_loop.py());
-                    let watched = transport.get().watch(event_loop.py(), engine.handle());
-                    let reported = watched.or_else(|error| {
-                        Self::fatal_error(transport, error, "Fatal error: the socket cannot be watched")
-                    });
-                    if let Err(error) = reported {
-                        error.write_unraisable(event_loop.py(), Some(transport));
-                    }
-                });
-                Ok(())
-            }
-            // A closed loop watches nothing.
-            Err(_closed) => Ok(()),
-        }
-    }
-
-    fn watch(&self, py: Python<'_>, handle: &LoopHandle) -> PyResult<()> {
-        let (key, interest) = {
-            let state = self.state.borrow(py);
-            (state.key, state.interest())
-        };
-        let Some(key) = key else { return Ok(()) };
-        match handle.set_interest(key, interest) {
-            // The number was closed behind our back and taken over by somebody else.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => Ok(other?),
-        }
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -11,6 +11,7 @@ use pyo3::types::PyBytes;
 use super::SocketTransport;
 use crate::event_loop::SCRATCH_BYTES;
 use crate::raw::{self, BytesBuilder};
+use crate::watches::Watching;
 
 /// Up to this size a message is received into the shared scratch buffer and copied: cheaper than a large `bytes`
 /// object that is cut down. A connection that fills more gets objects of its own size.

@@ -12,7 +12,7 @@ use pyo3::types::{PyBytes, PyTuple};
 use super::lifecycle::settle;
 use super::{Held, SocketTransport};
 use crate::raw;
-use crate::watches::wake;
+use crate::watches::{Watching, wake};
 
 /// Pieces of `bytes` from this size on wait by reference instead of as copies.
 const HELD_BYTES: usize = 4096;
