@@ -84,7 +84,7 @@ impl DatagramTransport {
         };
         // Reading begins only after connection_made, and whoever waits for the endpoint hears of it last.
         this.state.borrow_mut(py).is_started = true;
-        this.update_interest(py)?;
+        Self::update_interest(slf)?;
         if let Some(waiter) = waiter {
             wake(waiter.bind(py))?;
         }
@@ -108,7 +108,7 @@ impl DatagramTransport {
             state.lost += u32::from(lose_now);
             lose_now
         };
-        this.update_interest(py)?;
+        Self::update_interest(slf)?;
         if lose_now { Self::schedule_lost(slf, None) } else { Ok(()) }
     }
 
@@ -127,7 +127,7 @@ impl DatagramTransport {
             std::mem::take(&mut state.queue)
         };
         drop(discarded);
-        this.update_interest(py)?;
+        Self::update_interest(slf)?;
         Self::schedule_lost(slf, exception)
     }
 

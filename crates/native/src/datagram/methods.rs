@@ -59,23 +59,24 @@ impl DatagramTransport {
     }
 
     /// The protocol hears of no more datagrams until `resume_reading()`.
-    fn pause_reading(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.is_reading(py) {
+    fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        if !this.is_reading(slf.py()) {
             return Ok(());
         }
-        self.state.borrow_mut(py).is_reading_paused = true;
-        self.update_interest(py)
+        this.state.borrow_mut(slf.py()).is_reading_paused = true;
+        Self::update_interest(slf)
     }
 
-    fn resume_reading(&self, py: Python<'_>) -> PyResult<()> {
+    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         {
-            let mut state = self.state.borrow_mut(py);
+            let mut state = slf.get().state.borrow_mut(slf.py());
             if state.is_closing || !state.is_reading_paused {
                 return Ok(());
             }
             state.is_reading_paused = false;
         }
-        self.update_interest(py)
+        Self::update_interest(slf)
     }
 
     fn set_protocol(&self, protocol: &Bound<'_, PyAny>) {
@@ -187,7 +188,7 @@ impl DatagramTransport {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.traverse(visit)
+        self.traverse(&visit)
     }
 
     fn __clear__(&self) {

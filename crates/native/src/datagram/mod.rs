@@ -24,6 +24,7 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::address::{IpFamily, PeerTuples};
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
+use crate::transport::interest;
 
 /// A datagram socket, as `asyncio` transports are: made by the loop, used by a protocol.
 #[pyclass(module = "aioxide", name = "DatagramTransport", frozen, dict, weakref, subclass)]
@@ -97,21 +98,11 @@ impl DatagramTransport {
         self.state.borrow(py).sock.as_ref().map(|sock| sock.bind(py).clone())
     }
 
-    /// Tells the reactor what to watch now.
-    fn update_interest(&self, py: Python<'_>) -> PyResult<()> {
-        let (key, interest) = {
-            let state = self.state.borrow(py);
-            (state.key, state.interest())
-        };
-        let (Some(key), Ok(handle)) = (key, self.event_loop.get().loop_handle(py)) else { return Ok(()) };
-        match handle.set_interest(key, interest) {
-            // The number was closed behind our back and taken over by somebody else.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => Ok(other?),
-        }
+    fn update_interest(slf: &Bound<'_, Self>) -> PyResult<()> {
+        interest::update(slf)
     }
 
-    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         visit.call(&self.extra)?;
         visit.call(&self.context)?;
@@ -122,5 +113,20 @@ impl DatagramTransport {
         }
         visit.call(&state.sock)?;
         visit.call(&state.protocol)
+    }
+}
+
+impl interest::Watched for DatagramTransport {
+    fn event_loop(&self) -> &Py<Loop> {
+        &self.event_loop
+    }
+
+    fn wanted(&self, py: Python<'_>) -> (Option<SourceKey>, Interest) {
+        let state = self.state.borrow(py);
+        (state.key, state.interest())
+    }
+
+    fn failed(slf: &Bound<'_, Self>, error: PyErr, message: &str) -> PyResult<()> {
+        Self::fatal_error(slf, error, message)
     }
 }

@@ -71,7 +71,7 @@ impl DatagramTransport {
             state.queue_bytes += data.as_bytes().len() + header_bytes(py);
             state.queue.push_back((data.unbind(), address.map(Bound::unbind)));
         }
-        this.update_interest(py)?;
+        Self::update_interest(slf)?;
         Self::maybe_pause_protocol(slf)
     }
 
@@ -170,7 +170,7 @@ impl DatagramTransport {
         }
         // May send or close.
         Self::maybe_resume_protocol(slf)?;
-        this.update_interest(py)?;
+        Self::update_interest(slf)?;
         Self::drained(slf)
     }
 

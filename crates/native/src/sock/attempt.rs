@@ -88,7 +88,7 @@ impl Request {
         Ok(())
     }
 
-    pub fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Recv { size } | Self::RecvFrom { size } => visit.call(size),
             Self::RecvInto { buffer } => visit.call(buffer),

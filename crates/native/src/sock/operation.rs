@@ -249,14 +249,14 @@ impl SocketOperation {
         visit.call(&self.sock)?;
         let Some(state) = self.state.try_borrow_in_gc() else { return Ok(()) };
         match &*state {
-            State::Created(request) | State::Yielded(request) => request.traverse(visit),
+            State::Created(request) | State::Yielded(request) => request.traverse(&visit),
             State::Waiting(request, wait) => {
                 visit.call(&wait.future)?;
-                request.traverse(visit)
+                request.traverse(&visit)
             }
             State::Resolving(request, inner) => {
                 visit.call(inner)?;
-                request.traverse(visit)
+                request.traverse(&visit)
             }
             State::Finished => Ok(()),
         }

@@ -4,6 +4,7 @@
 //! the socket, and what does not fit waits in the engine's `WriteBuffer` for `on_ready`. The life of a connection from
 //! `connection_made` to `connection_lost` is in [`lifecycle`].
 
+pub mod interest;
 mod lifecycle;
 mod methods;
 mod reading;
@@ -11,7 +12,6 @@ mod writing;
 
 use std::os::fd::RawFd;
 
-use aioxide::LoopHandle;
 use aioxide::driver::{Interest, Readiness};
 use aioxide::reactor::SourceKey;
 use aioxide::transport::WriteBuffer;
@@ -95,42 +95,8 @@ impl SocketTransport {
         Ok(())
     }
 
-    /// Tells the reactor what to watch now.
     fn update_interest(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        match this.event_loop.get().reach(py) {
-            Ok(Some(engine)) => this.watch(py, engine.handle()),
-            Ok(None) => {
-                let transport = slf.clone().unbind();
-                Loop::on_loop(this.event_loop.bind(py), move |event_loop, engine| {
-                    let transport = transport.bind(event_loop.py());
-                    let watched = transport.get().watch(event_loop.py(), engine.handle());
-                    let reported = watched.or_else(|error| {
-                        Self::fatal_error(transport, error, "Fatal error: the socket cannot be watched")
-                    });
-                    if let Err(error) = reported {
-                        error.write_unraisable(event_loop.py(), Some(transport));
-                    }
-                });
-                Ok(())
-            }
-            // A closed loop watches nothing.
-            Err(_closed) => Ok(()),
-        }
-    }
-
-    fn watch(&self, py: Python<'_>, handle: &LoopHandle) -> PyResult<()> {
-        let (key, interest) = {
-            let state = self.state.borrow(py);
-            (state.key, state.interest())
-        };
-        let Some(key) = key else { return Ok(()) };
-        match handle.set_interest(key, interest) {
-            // The number was closed behind our back and taken over by somebody else.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => Ok(other?),
-        }
+        interest::update(slf)
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -142,5 +108,20 @@ impl SocketTransport {
         visit.call(&state.protocol)?;
         visit.call(&state.server)?;
         visit.call(&state.empty_waiter)
+    }
+}
+
+impl interest::Watched for SocketTransport {
+    fn event_loop(&self) -> &Py<Loop> {
+        &self.event_loop
+    }
+
+    fn wanted(&self, py: Python<'_>) -> (Option<SourceKey>, Interest) {
+        let state = self.state.borrow(py);
+        (state.key, state.interest())
+    }
+
+    fn failed(slf: &Bound<'_, Self>, error: PyErr, message: &str) -> PyResult<()> {
+        Self::fatal_error(slf, error, message)
     }
 }
