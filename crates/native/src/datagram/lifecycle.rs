@@ -62,15 +62,16 @@ impl DatagramTransport {
         slf.get().event_loop.get().schedule(slf.py(), Job::Transport(Owner::Datagram(slf.clone().unbind()), job))
     }
 
-    /// Runs a step that was scheduled.
+    /// Runs a step that was scheduled. What goes wrong is reported, and never ends the loop's run.
     pub fn run_job(slf: &Bound<'_, Self>, job: TransportJob) -> PyResult<()> {
         let py = slf.py();
-        match job {
+        let done = match job {
             TransportJob::Start { waiter, context } => Self::start(slf, waiter, &context),
             TransportJob::ConnectionLost { exception, context } => {
                 raw::in_context(py, &context, || Self::connection_lost(slf, exception))
             }
-        }
+        };
+        done.or_else(|error| Self::report(slf, error, "Exception in a step of a datagram transport"))
     }
 
     fn start(slf: &Bound<'_, Self>, waiter: Option<Py<PyAny>>, context: &Py<PyAny>) -> PyResult<()> {
@@ -84,14 +85,14 @@ impl DatagramTransport {
         };
         // Reading begins only after connection_made, and whoever waits for the endpoint hears of it last.
         this.state.borrow_mut(py).is_started = true;
-        Self::update_interest(slf)?;
+        let watched = Self::update_interest(slf);
         if let Some(waiter) = waiter {
             wake(waiter.bind(py))?;
         }
-        match made {
-            Ok(()) => Ok(()),
-            Err(error) => Self::report(slf, error, "Exception in protocol.connection_made()"),
+        if let Err(error) = made {
+            Self::report(slf, error, "Exception in protocol.connection_made()")?;
         }
+        watched.or_else(|error| Self::fatal_error(slf, error, "Fatal error: the socket cannot be watched"))
     }
 
     /// Closes once what waits is sent.
@@ -151,13 +152,14 @@ impl DatagramTransport {
             Watches::remove_transport(this.event_loop.bind(py), this.fd, key);
         }
         drop(protocol);
-        if let Some(sock) = sock {
-            sock.bind(py).call_method0(intern!(py, "close"))?;
+        let closed = match sock {
+            Some(sock) => sock.bind(py).call_method0(intern!(py, "close")).map(drop),
+            None => Ok(()),
+        };
+        if let Err(error) = closed {
+            Self::report(slf, error, "Exception while the socket was closed")?;
         }
-        match told {
-            Ok(()) => Ok(()),
-            Err(error) => Self::report(slf, error, "Exception in protocol.connection_lost()"),
-        }
+        told.or_else(|error| Self::report(slf, error, "Exception in protocol.connection_lost()"))
     }
 
     /// Ends the transport because of `error`. Network errors are the protocol's business alone; others are bugs, and

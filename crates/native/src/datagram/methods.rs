@@ -13,15 +13,15 @@ impl DatagramTransport {
     /// Transports are made by their loop: `loop._make_datagram_transport()`.
     #[new]
     #[pyo3(signature = (event_loop, sock, protocol, address=None, waiter=None, extra=None))]
-    fn new<'py>(
-        event_loop: &Bound<'py, Loop>,
-        sock: &Bound<'py, PyAny>,
-        protocol: &Bound<'py, PyAny>,
-        address: Option<Bound<'py, PyAny>>,
-        waiter: Option<Bound<'py, PyAny>>,
-        extra: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        Self::open(event_loop, sock, protocol, address, waiter, extra)
+    fn new(
+        event_loop: &Bound<'_, Loop>,
+        sock: &Bound<'_, PyAny>,
+        protocol: &Bound<'_, PyAny>,
+        address: Option<Bound<'_, PyAny>>,
+        waiter: Option<Bound<'_, PyAny>>,
+        extra: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Self>> {
+        Self::open(event_loop, sock, protocol, address, waiter, extra).map(Bound::unbind)
     }
 
     /// Sends a datagram to `addr`, or to the only peer; never blocks, keeps what the socket does not take.
@@ -162,8 +162,9 @@ impl DatagramTransport {
     fn class(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
-        let class =
-            CLASS.get_or_try_init(py, || PyResult::Ok(py.import("asyncio")?.getattr("DatagramTransport")?.unbind()))?;
+        let class = CLASS.get_or_try_init(py, || {
+            PyResult::Ok(py.import("aioxide._transports")?.getattr("DatagramTransport")?.unbind())
+        })?;
         Ok(class.clone_ref(py))
     }
 

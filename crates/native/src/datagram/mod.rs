@@ -24,6 +24,7 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::address::{IpFamily, PeerTuples};
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
+use crate::raw;
 use crate::transport::interest;
 
 /// A datagram socket, as `asyncio` transports are: made by the loop, used by a protocol.
@@ -79,15 +80,14 @@ impl State {
 }
 
 impl DatagramTransport {
-    /// Acts on readiness.
+    /// Acts on readiness. What goes wrong ends this transport, and never the loop's run.
     pub fn on_ready(slf: &Bound<'_, Self>, readiness: Readiness) -> PyResult<()> {
-        if readiness.readable {
-            Self::read_ready(slf)?;
-        }
-        if readiness.writable {
-            Self::write_ready(slf)?;
-        }
-        Ok(())
+        let read = if readiness.readable { Self::read_ready(slf) } else { Ok(()) };
+        let done = match read {
+            Ok(()) if readiness.writable => raw::in_context(slf.py(), &slf.get().context, || Self::write_ready(slf)),
+            other => other,
+        };
+        done.or_else(|error| Self::fatal_error(slf, error, "Fatal error on datagram transport"))
     }
 
     fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {

@@ -1,0 +1,23 @@
+"""The classes that native transports say they are of.
+
+A native class cannot inherit asyncio's Python classes, whose instances are laid out differently. So a transport's
+``__class__`` names one of these, and `isinstance` answers as for asyncio's own transports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import transports
+
+
+class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport):
+    """What ``__class__`` of a native datagram transport is; no instance is made of it.
+
+    >>> issubclass(DatagramTransport, asyncio.DatagramTransport)
+    True
+    """
+
+    __slots__ = ()
+
+
+DatagramTransport.__module__ = "aioxide"
