@@ -13,6 +13,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+
 from tests.ecosystem import databases
 
 PostgreSQL = databases.Database
@@ -43,9 +44,7 @@ def test_queries_of_a_pool(runner: asyncio.Runner, database: PostgreSQL, way: st
     async def query(pool: asyncpg.Pool, number: int) -> None:
         size = rng.choice([0, 100, 300_000])
         values = (number, "é" * (size // 2), rng.randbytes(size), now, uuid.UUID(int=number), [1.5, None, number])
-        row = await pool.fetchrow(
-            "SELECT $1::int, $2::text, $3::bytea, $4::timestamptz, $5::uuid, $6::float8[]", *values
-        )
+        row = await pool.fetchrow("SELECT $1::int, $2::text, $3::bytea, $4::timestamptz, $5::uuid, $6::float8[]", *values)
         assert tuple(row) == values
 
     async def main() -> None:

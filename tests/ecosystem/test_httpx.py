@@ -8,6 +8,7 @@ import random
 import httpx
 import pytest
 import uvicorn
+
 from tests.ecosystem.processes import free_port
 from tests.ecosystem.service import app
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+
 from tests.ecosystem import databases
 
 

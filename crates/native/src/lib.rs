@@ -35,6 +35,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     freelist::install::<handle::Handle>(module.py());
     freelist::install::<handle::TimerHandle>(module.py());
     module.add_class::<datagram::DatagramTransport>()?;
+    datagram::add_finalizer(module.py())?;
     module.add_class::<sock::SocketOperation>()?;
     module.add_class::<transport::SocketTransport>()?;
     module.add_function(wrap_pyfunction!(timeline::timeline_start, module)?)?;

@@ -11,7 +11,7 @@ use crate::address::IpFamily;
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::host::Job;
-use crate::raw;
+use crate::raw::{self, Made};
 use crate::sock::is_plain;
 use crate::transport::{TransportJob, close_unclosed, describe};
 use crate::watches::{Owner, Watches, wake};
@@ -49,6 +49,7 @@ impl DatagramTransport {
                 low_water_bytes: DEFAULT_HIGH_WATER_BYTES / 4,
                 ..State::default()
             }),
+            made: Made::MADE,
         };
         let slf = Bound::new(py, this)?;
         let key = Watches::add_transport(event_loop, fd, Owner::Datagram(slf.clone().unbind()))?;
@@ -202,9 +203,17 @@ impl DatagramTransport {
     }
 }
 
+impl DatagramTransport {
+    /// Warns of a socket that nobody closed, and closes it.
+    pub(super) fn finalize(&self, sock: Option<Py<PyAny>>) {
+        if let Some(sock) = sock {
+            close_unclosed(&sock, &format!("unclosed transport <DatagramTransport fd={}>", self.fd));
+        }
+    }
+}
+
 impl Drop for DatagramTransport {
     fn drop(&mut self) {
-        let Some(sock) = self.state.take_in_gc().and_then(|state| state.sock) else { return };
-        close_unclosed(&sock, &format!("unclosed transport <DatagramTransport fd={}>", self.fd));
+        self.finalize(self.state.take_in_gc().and_then(|state| state.sock));
     }
 }

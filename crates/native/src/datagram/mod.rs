@@ -21,10 +21,12 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+pub use methods::add_finalizer;
+
 use crate::address::{IpFamily, PeerTuples};
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
-use crate::raw;
+use crate::raw::{self, Made};
 use crate::transport::interest;
 
 /// A datagram socket, as `asyncio` transports are: made by the loop, used by a protocol.
@@ -42,6 +44,7 @@ pub struct DatagramTransport {
     /// Set if the driver can be used.
     ip_family: Option<IpFamily>,
     state: GilCell<State>,
+    made: Made,
 }
 
 /// A datagram that waits, and where it goes.
@@ -103,6 +106,9 @@ impl DatagramTransport {
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.made.is_made() {
+            return Ok(());
+        }
         visit.call(&self.event_loop)?;
         visit.call(&self.extra)?;
         visit.call(&self.context)?;
