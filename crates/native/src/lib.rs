@@ -15,6 +15,7 @@ mod handle;
 mod host;
 mod http;
 mod raw;
+mod receive;
 mod sock;
 mod tasks;
 mod timeline;

@@ -141,7 +141,7 @@ impl Watches {
                     };
                     let mut wanted = waiting.interest_of_waiters();
                     *(if for_reading { &mut wanted.readable } else { &mut wanted.writable }) = true;
-                    handles.set_interest(key, wanted)?;
+                    renew(&handles, key, wanted)?;
                     std::mem::replace(waiting.place(for_reading), waiter)
                 }
                 None => {
@@ -318,6 +318,15 @@ impl Watches {
         let place = self.by_key.get_mut(key.index())?;
         place.take_if(|(stored, _)| *stored == key)
     }
+}
+
+/// Watches a source for somebody new. The kernel is asked even if nothing changes: the number may have been closed
+/// without a word, and be another file's now.
+fn renew(handles: &LoopHandle, key: SourceKey, wanted: Interest) -> std::io::Result<()> {
+    if handles.interest(key) == Some(wanted) {
+        handles.set_interest(key, Interest::NONE)?;
+    }
+    handles.set_interest(key, wanted)
 }
 
 /// The number of a descriptor, given as such or as an object with `fileno()`.

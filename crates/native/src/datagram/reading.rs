@@ -2,17 +2,15 @@
 
 use std::io::ErrorKind;
 
-use aioxide::driver::socket;
 use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 use super::DatagramTransport;
 use crate::address::to_tuple;
 use crate::errors::{os_error, would_block};
 use crate::event_loop::SCRATCH_BYTES;
-use crate::raw;
+use crate::{raw, receive};
 
 /// So many datagrams are received at one readiness; more make another event.
 const DATAGRAMS_PER_EVENT: usize = 16;
@@ -68,19 +66,10 @@ impl DatagramTransport {
                 Err(error) => Err(error),
             };
         }
-        let (data, peer) = {
-            let mut scratch = self.event_loop.get().scratch.borrow_mut(py);
-            scratch.clear();
-            scratch.reserve(SCRATCH_BYTES);
-            match socket::recv_from(self.fd, &mut scratch.spare_capacity_mut()[..SCRATCH_BYTES]) {
-                Ok((received, peer)) => {
-                    // SAFETY: the kernel wrote that many bytes.
-                    unsafe { scratch.set_len(received) };
-                    (PyBytes::new(py, &scratch).into_any(), peer)
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-                Err(error) => return Err(os_error(error)),
-            }
+        let (data, peer) = match receive::recv_from(self.event_loop.bind(py), self.fd, SCRATCH_BYTES) {
+            Ok((data, peer)) => (data.into_any(), peer),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(os_error(error)),
         };
         let Some(peer) = peer else { return Ok(Some((data, py.None().into_bound(py)))) };
         let kept = self.state.borrow(py).peers.get(py, peer);

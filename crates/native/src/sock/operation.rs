@@ -152,10 +152,11 @@ impl SocketOperation {
             // An edge from before the attempt says nothing about it.
             Watches::settle(event_loop, fd)?;
         }
-        if !Watches::has_kept(event_loop, sock, fd) {
+        let for_reading = direction == Direction::Read;
+        if !Watches::put_future(event_loop, sock, fd, for_reading, &future)? {
             event_loop.call_method1(intern!(py, "_ensure_fd_no_transport"), (fd,))?;
+            Watches::add_future(event_loop, sock, fd, for_reading, &future)?;
         }
-        Watches::add_future(event_loop, sock, fd, direction == Direction::Read, &future)?;
         future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
         let wait = Wait { fd, direction, future: future.clone().unbind() };
         let _taken = self.state.replace(py, State::Waiting(request, wait));
