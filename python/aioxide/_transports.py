@@ -20,4 +20,15 @@ class SocketTransport(transports._FlowControlMixin, asyncio.Transport):
     __slots__ = ()
 
 
+class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport):
+    """What ``__class__`` of a native datagram transport is; no instance is made of it.
+
+    >>> issubclass(DatagramTransport, asyncio.DatagramTransport)
+    True
+    """
+
+    __slots__ = ()
+
+
 SocketTransport.__module__ = "aioxide"
+DatagramTransport.__module__ = "aioxide"

@@ -15,6 +15,7 @@ mod handle;
 mod host;
 mod http;
 mod raw;
+mod receive;
 mod sock;
 mod tasks;
 mod threadsafe_handle;
@@ -43,6 +44,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     freelist::install::<handle::Handle>(module.py());
     freelist::install::<handle::TimerHandle>(module.py());
     module.add_class::<datagram::DatagramTransport>()?;
+    datagram::add_finalizer(module.py())?;
     module.add_class::<sock::SocketOperation>()?;
     module.add_class::<transport::SocketTransport>()?;
     module.add_function(wrap_pyfunction!(timeline::timeline_start, module)?)?;

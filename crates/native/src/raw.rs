@@ -156,6 +156,19 @@ impl Drop for View {
     }
 }
 
+/// Says that an object was made whole. Python 3.11 and 3.12 make the `__dict__` of an instance before PyO3 writes its
+/// contents, and the collector, which may run then, sees it as zeroes: a class with a `dict` must ask before it visits.
+pub struct Made(bool);
+
+impl Made {
+    pub const MADE: Self = Self(true);
+
+    pub fn is_made(&self) -> bool {
+        // SAFETY: a field of a live object; volatile, since by Rust's rules it could never be anything else.
+        unsafe { std::ptr::read_volatile(&raw const self.0) }
+    }
+}
+
 /// The arguments of a call by the vectorcall protocol.
 pub struct FastArgs<'a, 'py> {
     py: Python<'py>,

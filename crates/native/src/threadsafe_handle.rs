@@ -51,7 +51,7 @@ impl ThreadSafeHandle {
     fn settle(&self, py: Python<'_>) -> PyResult<()> {
         let me = thread::current().id();
         let elsewhere = |runner: &mut Option<ThreadId>| runner.is_some_and(|runner| runner != me);
-        while elsewhere(&mut *self.runner()) {
+        while elsewhere(&mut self.runner()) {
             detached(py, || drop(self.ended.wait_timeout_while(self.runner(), SIGNALS_EVERY, elsewhere)));
             py.check_signals()?;
         }

@@ -182,7 +182,7 @@ impl Watches {
                     };
                     let mut wanted = waiting.interest_of_waiters();
                     *(if for_reading { &mut wanted.readable } else { &mut wanted.writable }) = true;
-                    handles.set_interest(key, wanted)?;
+                    renew(&handles, key, wanted)?;
                     std::mem::replace(waiting.place(for_reading), waiter)
                 }
                 None => {
@@ -301,28 +301,31 @@ impl Watches {
     /// Whom an event of `key` concerns.
     pub fn ready(event_loop: &Bound<'_, Loop>, key: SourceKey, readiness: Readiness) -> PyResult<Watched> {
         let py = event_loop.py();
-        let handles = event_loop.get().loop_handle(py)?;
-        let unwanted = {
+        let (watched, fd, is_kept) = {
             let mut watches = event_loop.get().watches.borrow_mut(py);
             let waiting = match watches.get_mut(key) {
                 None => return Ok(Watched::Nothing),
                 Some(Watch::Transport(transport)) => return Ok(Watched::Transport(transport.clone_ref(py))),
                 Some(Watch::Waiting(waiting)) => waiting,
             };
-            let (fd, is_kept) = (waiting.fd, waiting.socket.is_some());
             let before = waiting.interest_of_waiters();
-            if !is_kept || before != Interest::NONE {
-                let waiters = waiting.pick(py, readiness);
-                if !is_kept && waiting.interest_of_waiters() != before {
-                    watches.update(&handles, fd);
-                }
-                return Ok(Watched::Waiters(waiters));
+            let watched = Watched::Waiters(waiting.pick(py, readiness));
+            let is_kept = waiting.socket.is_some();
+            // The usual: somebody waited for a kept watch, or callbacks stay where they are.
+            let is_usual = if is_kept { before != Interest::NONE } else { before == waiting.interest_of_waiters() };
+            if is_usual {
+                return Ok(watched);
             }
-            fd
+            (watched, waiting.fd, is_kept)
         };
-        // Somebody else uses the socket, or it was closed while a duplicate lives on: do not wake up for it again.
-        Self::settle(event_loop, unwanted)?;
-        Ok(Watched::Nothing)
+        if is_kept {
+            // Somebody else uses the socket, or it was closed while a duplicate lives on: do not wake up for it again.
+            Self::settle(event_loop, fd)?;
+        } else {
+            let handles = event_loop.get().loop_handle(py)?;
+            event_loop.get().watches.borrow_mut(py).update(&handles, fd);
+        }
+        Ok(watched)
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -378,6 +381,15 @@ impl Watches {
         let place = self.by_key.get_mut(key.index())?;
         place.take_if(|(stored, _)| *stored == key)
     }
+}
+
+/// Watches a source for somebody new. The kernel is asked even if nothing changes: the number may have been closed
+/// without a word, and be another file's now.
+fn renew(handles: &LoopHandle, key: SourceKey, wanted: Interest) -> std::io::Result<()> {
+    if handles.interest(key) == Some(wanted) {
+        handles.set_interest(key, Interest::NONE)?;
+    }
+    handles.set_interest(key, wanted)
 }
 
 /// The number of a descriptor, given as such or as an object with `fileno()`.

@@ -11,7 +11,7 @@ use crate::address::IpFamily;
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::host::Job;
-use crate::raw;
+use crate::raw::{self, Made};
 use crate::sock::is_plain;
 use crate::transport::{TransportJob, close_unclosed, describe, settle};
 use crate::watches::{Owner, Watches, Watching};
@@ -51,6 +51,7 @@ impl DatagramTransport {
                 low_water_bytes: DEFAULT_HIGH_WATER_BYTES / 4,
                 ..State::default()
             }),
+            made: Made::MADE,
         };
         let slf = Bound::new(py, this)?;
         let key = Watches::add_transport(event_loop, fd, Owner::Datagram(slf.clone().unbind()))?;
@@ -154,13 +155,14 @@ impl DatagramTransport {
             Watches::remove_transport(this.event_loop.bind(py), this.fd, key);
         }
         drop(protocol);
-        if let Some(sock) = sock {
-            sock.bind(py).call_method0(intern!(py, "close"))?;
+        let closed = match sock {
+            Some(sock) => sock.bind(py).call_method0(intern!(py, "close")).map(drop),
+            None => Ok(()),
+        };
+        if let Err(error) = closed {
+            Self::report(slf, error, "Exception while the socket was closed")?;
         }
-        match told {
-            Ok(()) => Ok(()),
-            Err(error) => Self::report(slf, error, "Exception in protocol.connection_lost()"),
-        }
+        told.or_else(|error| Self::report(slf, error, "Exception in protocol.connection_lost()"))
     }
 
     /// Ends the transport because of `error`. Network errors are the protocol's business alone; others are bugs, and
@@ -203,9 +205,17 @@ impl DatagramTransport {
     }
 }
 
+impl DatagramTransport {
+    /// Warns of a socket that nobody closed, and closes it.
+    pub(super) fn finalize(&self, sock: Option<Py<PyAny>>) {
+        if let Some(sock) = sock {
+            close_unclosed(&sock, &format!("unclosed transport <DatagramTransport fd={}>", self.fd));
+        }
+    }
+}
+
 impl Drop for DatagramTransport {
     fn drop(&mut self) {
-        let Some(sock) = self.state.take_in_gc().and_then(|state| state.sock) else { return };
-        close_unclosed(&sock, &format!("unclosed transport <DatagramTransport fd={}>", self.fd));
+        self.finalize(self.state.take_in_gc().and_then(|state| state.sock));
     }
 }

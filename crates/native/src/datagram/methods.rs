@@ -1,6 +1,7 @@
 //! What Python sees of a datagram transport.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
@@ -163,8 +164,9 @@ impl DatagramTransport {
     fn class(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
-        let class =
-            CLASS.get_or_try_init(py, || PyResult::Ok(py.import("asyncio")?.getattr("DatagramTransport")?.unbind()))?;
+        let class = CLASS.get_or_try_init(py, || {
+            PyResult::Ok(py.import("aioxide._transports")?.getattr("DatagramTransport")?.unbind())
+        })?;
         Ok(class.clone_ref(py))
     }
 
@@ -188,6 +190,12 @@ impl DatagramTransport {
         text
     }
 
+    /// What the collector calls before it takes cycles apart: the socket is still whole then. See [`add_finalizer`].
+    fn _finalize(&self, py: Python<'_>) {
+        let sock = self.state.borrow_mut(py).sock.take();
+        self.finalize(sock);
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.traverse(&visit)
     }
@@ -200,4 +208,10 @@ impl DatagramTransport {
             *state = State { sock, ..State::default() };
         });
     }
+}
+
+/// Makes `_finalize` the class's `__del__`, for which PyO3 has no place.
+pub fn add_finalizer(py: Python<'_>) -> PyResult<()> {
+    let class = py.get_type::<DatagramTransport>();
+    class.setattr(intern!(py, "__del__"), class.getattr(intern!(py, "_finalize"))?)
 }

@@ -21,9 +21,12 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+pub use methods::add_finalizer;
+
 use crate::address::{IpFamily, PeerTuples};
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
+use crate::raw::{self, Made};
 use crate::watches::Watching;
 
 /// A datagram socket, as `asyncio` transports are: made by the loop, used by a protocol.
@@ -41,6 +44,7 @@ pub struct DatagramTransport {
     /// Set if the driver can be used.
     ip_family: Option<IpFamily>,
     state: GilCell<State>,
+    made: Made,
 }
 
 /// A datagram that waits, and where it goes.
@@ -98,7 +102,7 @@ impl DatagramTransport {
     pub fn on_ready(slf: &Bound<'_, Self>, readiness: Readiness) -> PyResult<()> {
         let read = if readiness.readable { Self::read_ready(slf) } else { Ok(()) };
         let done = match read {
-            Ok(()) if readiness.writable => Self::write_ready(slf),
+            Ok(()) if readiness.writable => raw::in_context(slf.py(), &slf.get().context, || Self::write_ready(slf)),
             other => other,
         };
         done.or_else(|error| Self::fatal_error(slf, error, "Fatal error on datagram transport"))
@@ -118,6 +122,9 @@ impl DatagramTransport {
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.made.is_made() {
+            return Ok(());
+        }
         visit.call(&self.event_loop)?;
         visit.call(&self.extra)?;
         visit.call(&self.context)?;

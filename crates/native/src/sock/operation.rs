@@ -12,7 +12,6 @@ use pyo3::types::{PyTuple, PyType};
 use super::attempt::{self, Attempt, Direction, Request};
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
-use crate::raw;
 use crate::watches::Watches;
 
 /// An operation on a socket that was asked for: a coroutine to whoever awaits it.
@@ -148,15 +147,16 @@ impl SocketOperation {
         let event_loop = self.event_loop.bind(py);
         let sock = self.sock.bind(py);
         let fd: RawFd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
-        let future = new_future(event_loop)?;
+        let future = Loop::new_future(event_loop)?;
         if let Request::Connect { .. } = request {
             // An edge from before the attempt says nothing about it.
             Watches::settle(event_loop, fd)?;
         }
-        if !Watches::has_kept(event_loop, sock, fd) {
+        let for_reading = direction == Direction::Read;
+        if !Watches::put_future(event_loop, sock, fd, for_reading, &future)? {
             event_loop.call_method1(intern!(py, "_ensure_fd_no_transport"), (fd,))?;
+            Watches::add_future(event_loop, sock, fd, for_reading, &future)?;
         }
-        Watches::add_future(event_loop, sock, fd, direction == Direction::Read, &future)?;
         future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
         let wait = Wait { fd, direction, future: future.clone().unbind() };
         let _taken = self.state.replace(py, State::Waiting(request, wait));
@@ -310,15 +310,4 @@ fn to_throw(typ: &Bound<'_, PyAny>, val: Option<&Bound<'_, PyAny>>, tb: Option<&
     }
     // What is no exception becomes a TypeError.
     Ok(PyErr::from_value(exception))
-}
-
-/// An `asyncio.Future` of the loop.
-fn new_future<'py>(event_loop: &Bound<'py, Loop>) -> PyResult<Bound<'py, PyAny>> {
-    static FUTURE: PyOnceLock<(Py<PyAny>, Py<PyTuple>)> = PyOnceLock::new();
-    let py = event_loop.py();
-    let (class, names) = FUTURE.get_or_try_init(py, || {
-        let names = PyTuple::new(py, [intern!(py, "loop")])?;
-        PyResult::Ok((py.import("asyncio")?.getattr("Future")?.unbind(), names.unbind()))
-    })?;
-    raw::call_with_keyword(class.bind(py), names.bind(py), event_loop.as_any())
 }
