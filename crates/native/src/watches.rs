@@ -13,6 +13,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
+use pyo3::types::PyInt;
 
 use crate::datagram::DatagramTransport;
 use crate::event_loop::Loop;
@@ -95,6 +96,8 @@ fn watch<T: Watching>(transport: &Bound<'_, T>, handle: &LoopHandle) -> PyResult
 /// Who waits for a descriptor, one for each direction.
 struct Waiting {
     fd: RawFd,
+    /// The file object that was given for the number: a closed one, which has no number any more, is found by it.
+    file: Option<Py<PyAny>>,
     reader: Option<Waiter>,
     writer: Option<Waiter>,
     /// Set while only operations of this socket wait; then the watch is edge-triggered, and outlives them.
@@ -121,7 +124,7 @@ impl Waiter {
 
 impl Waiting {
     fn new(fd: RawFd, socket: Option<sockets::KeptSocket>) -> Self {
-        Self { fd, reader: None, writer: None, socket }
+        Self { fd, file: None, reader: None, writer: None, socket }
     }
 
     fn place(&mut self, for_reading: bool) -> &mut Option<Waiter> {
@@ -163,16 +166,17 @@ impl Watches {
     /// Watches `fd` for a handle, in place of an earlier one for the same direction.
     pub fn add_handle(
         event_loop: &Bound<'_, Loop>,
-        fd: &Bound<'_, PyAny>,
+        file: &Bound<'_, PyAny>,
         handle: Handle,
         for_reading: bool,
     ) -> PyResult<Py<Handle>> {
         let py = event_loop.py();
         let handles = event_loop.get().loop_handle(py)?;
-        let fd = descriptor(fd)?;
+        let fd = descriptor(file)?;
+        let file = (!file.is_instance_of::<PyInt>()).then(|| file.clone().unbind());
         let handle = Py::new(py, handle)?;
         Self::settle(event_loop, fd)?;
-        let replaced = {
+        let (replaced, last_file) = {
             let waiter = Some(Waiter::Handle(handle.clone_ref(py)));
             let mut watches = event_loop.get().watches.borrow_mut(py);
             match watches.key_of(fd) {
@@ -183,59 +187,73 @@ impl Watches {
                     let mut wanted = waiting.interest_of_waiters();
                     *(if for_reading { &mut wanted.readable } else { &mut wanted.writable }) = true;
                     renew(&handles, key, wanted)?;
-                    std::mem::replace(waiting.place(for_reading), waiter)
+                    let last_file = file.and_then(|file| waiting.file.replace(file));
+                    (std::mem::replace(waiting.place(for_reading), waiter), last_file)
                 }
                 None => {
                     let interest = if for_reading { Interest::READABLE } else { Interest::WRITABLE };
                     let key = handles.add_host_source(fd, interest, Trigger::Level)?;
                     let mut waiting = Waiting::new(fd, None);
+                    waiting.file = file;
                     *waiting.place(for_reading) = waiter;
                     watches.insert(key, fd, Watch::Waiting(waiting));
-                    None
+                    (None, None)
                 }
             }
         };
+        drop(last_file);
         if let Some(replaced) = replaced {
             replaced.cancel(py)?;
         }
         Ok(handle)
     }
 
-    /// Stops watching `fd` in one direction; whether it was watched.
-    pub fn remove_handle(event_loop: &Bound<'_, Loop>, fd: &Bound<'_, PyAny>, for_reading: bool) -> PyResult<bool> {
+    /// Stops watching a file in one direction; whether it was watched.
+    pub fn remove_handle(event_loop: &Bound<'_, Loop>, file: &Bound<'_, PyAny>, for_reading: bool) -> PyResult<bool> {
         let py = event_loop.py();
         if event_loop.get().check_open().is_err() {
             return Ok(false);
         }
         let handles = event_loop.get().loop_handle(py)?;
-        let fd = descriptor(fd)?;
+        let fd =
+            descriptor(file).or_else(|closed| event_loop.get().watches.borrow(py).number_of(file).ok_or(closed))?;
         Self::settle(event_loop, fd)?;
-        let removed = {
+        let (removed, forgotten) = {
             let mut watches = event_loop.get().watches.borrow_mut(py);
             let Some(key) = watches.key_of(fd) else { return Ok(false) };
             let Some(Watch::Waiting(waiting)) = watches.get_mut(key) else { return Ok(false) };
             let removed = waiting.place(for_reading).take();
-            watches.update(&handles, fd);
-            removed
+            (removed, watches.update(&handles, fd))
         };
+        drop(forgotten);
         let Some(removed) = removed else { return Ok(false) };
         removed.cancel(py)?;
         Ok(true)
     }
 
-    /// Watches what those who wait for `fd` want, or no longer, if nobody does.
-    fn update(&mut self, handles: &LoopHandle, fd: RawFd) {
-        let Some(key) = self.key_of(fd) else { return };
-        let Some(Watch::Waiting(waiting)) = self.get(key) else { return };
+    /// Watches what those who wait for `fd` want, or no longer, if nobody does: then the entry is given back, for
+    /// dropping once the table is no longer borrowed.
+    #[must_use]
+    fn update(&mut self, handles: &LoopHandle, fd: RawFd) -> Option<Entry> {
+        let key = self.key_of(fd)?;
+        let Some(Watch::Waiting(waiting)) = self.get(key) else { return None };
         let wanted = waiting.interest_of_waiters();
         if wanted == Interest::NONE {
             handles.remove_source(key);
-            // Nobody is in it, so no object is dropped.
-            drop(self.forget(key, fd));
+            self.forget(key, fd)
         } else {
             // The descriptor may be closed already, and then the kernel has forgotten it.
             let _closed = handles.set_interest(key, wanted);
+            None
         }
+    }
+
+    /// The number under which a file object is watched, whether or not it is still its own.
+    fn number_of(&self, file: &Bound<'_, PyAny>) -> Option<RawFd> {
+        self.by_key.iter().flatten().find_map(|(_, watch)| match watch {
+            Watch::Waiting(waiting) if waiting.file.as_ref().is_some_and(|stored| stored.is(file)) => Some(waiting.fd),
+            _ => None,
+        })
     }
 
     /// Watches `fd` for a transport. An entry left by a descriptor that was closed without a word is replaced.
@@ -323,7 +341,8 @@ impl Watches {
             Self::settle(event_loop, fd)?;
         } else {
             let handles = event_loop.get().loop_handle(py)?;
-            event_loop.get().watches.borrow_mut(py).update(&handles, fd);
+            let forgotten = event_loop.get().watches.borrow_mut(py).update(&handles, fd);
+            drop(forgotten);
         }
         Ok(watched)
     }
@@ -332,6 +351,7 @@ impl Watches {
         for (_, watch) in self.by_key.iter().flatten() {
             match watch {
                 Watch::Waiting(waiting) => {
+                    visit.call(&waiting.file)?;
                     for waiter in [&waiting.reader, &waiting.writer].into_iter().flatten() {
                         match waiter {
                             Waiter::Handle(handle) => visit.call(handle)?,

@@ -116,7 +116,8 @@ impl Watches {
         }
         drop(removed);
         let handles = event_loop.get().loop_handle(py)?;
-        event_loop.get().watches.borrow_mut(py).update(&handles, fd);
+        let forgotten = event_loop.get().watches.borrow_mut(py).update(&handles, fd);
+        drop(forgotten);
         Ok(())
     }
 
