@@ -19,8 +19,10 @@ __all__ = [
     "RawResponse",
     "SocketOperation",
     "SocketTransport",
+    "StreamOperation",
     "TimerHandle",
     "__version__",
+    "add_stream_methods",
     "timeline_mark",
     "timeline_start",
     "timeline_stop",
@@ -201,6 +203,17 @@ class SocketOperation(Coroutine[Any, Any, Any]):
     def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any: ...
     def close(self) -> None: ...
 
+@final
+class StreamOperation(Coroutine[Any, Any, bytes]):
+    __name__: str
+    __qualname__: str
+    def __await__(self) -> Generator[Any, Any, bytes]: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any) -> Any: ...
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any: ...
+    def close(self) -> None: ...
+
+def add_stream_methods(reader: type[asyncio.StreamReader], protocol: type[asyncio.StreamReaderProtocol]) -> None: ...
 @final
 class SocketTransport:
     def __new__(

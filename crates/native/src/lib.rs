@@ -5,6 +5,7 @@
 //! has the calls PyO3 has no safe form for, [`gil_cell`] what threads share.
 
 mod address;
+mod coroutine;
 mod datagram;
 mod engine;
 mod errors;
@@ -17,6 +18,7 @@ mod http;
 mod raw;
 mod receive;
 mod sock;
+mod streams;
 mod tasks;
 mod threadsafe_handle;
 mod timeline;
@@ -46,6 +48,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<datagram::DatagramTransport>()?;
     datagram::add_finalizer(module.py())?;
     module.add_class::<sock::SocketOperation>()?;
+    module.add_class::<streams::StreamOperation>()?;
+    module.add_function(wrap_pyfunction!(streams::add_stream_methods, module)?)?;
     module.add_class::<transport::SocketTransport>()?;
     module.add_function(wrap_pyfunction!(timeline::timeline_start, module)?)?;
     module.add_function(wrap_pyfunction!(timeline::timeline_stop, module)?)?;

@@ -4,7 +4,6 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::PyClass;
 use pyo3::exceptions::{PyBaseException, PyMemoryError, PySystemError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -236,6 +235,12 @@ impl<'py> FastArgs<'_, 'py> {
         }
     }
 
+    /// Calls `method` with `slf` before these arguments.
+    pub fn call_method(&self, method: &Bound<'py, PyAny>, slf: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let given = std::iter::once(slf.clone()).chain((0..self.positional).filter_map(|index| self.get(index)));
+        method.call(PyTuple::new(self.py, given.collect::<Vec<_>>())?, self.keywords()?.as_ref())
+    }
+
     /// Refuses arguments where there may be none.
     pub fn expect_none(&self, function: &str) -> PyResult<()> {
         if self.values.is_empty() {
@@ -313,8 +318,8 @@ pub type FastMethod = unsafe extern "C" fn(
 /// The body of a [`FastMethod`]: attaches, wraps the arguments, and turns errors and panics into exceptions.
 ///
 /// # Safety
-/// The pointers are those that CPython passed, and `T` is the class the method was added to.
-pub unsafe fn fast_call<T: PyClass>(
+/// The pointers are those that CPython passed, and `T` is (a base of) the class the method was added to.
+pub unsafe fn fast_call<T>(
     slf: *mut ffi::PyObject,
     values: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,

@@ -44,10 +44,7 @@ impl Loop {
             let class = modules.tasks.bind(py).getattr(intern!(py, "Task"))?;
             return Ok(args.call_and(&class, modules.names.bind(py), slf.as_any())?.unbind());
         }
-        let mut given = vec![slf.clone().into_any()];
-        given.extend((0..args.len()).filter_map(|index| args.get(index)));
-        let keywords = args.keywords()?;
-        modules.stock_create_task.bind(py).call(PyTuple::new(py, given)?, keywords.as_ref()).map(Bound::unbind)
+        args.call_method(modules.stock_create_task.bind(py), slf.as_any()).map(Bound::unbind)
     }
 
     /// `loop.create_future()`.

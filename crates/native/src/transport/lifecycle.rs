@@ -14,6 +14,7 @@ use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::host::Job;
 use crate::raw;
+use crate::streams;
 use crate::watches::{Owner, Watches, Watching, wake};
 
 /// A scheduled step in a transport's life.
@@ -140,9 +141,10 @@ impl SocketTransport {
         let class = BUFFERED_PROTOCOL
             .get_or_try_init(py, || PyResult::Ok(py.import("asyncio")?.getattr("BufferedProtocol")?.unbind()))?;
         let is_buffered = protocol.is_instance(class.bind(py))?;
+        let is_stream = streams::adopt(protocol)?;
         let old = {
             let mut state = self.state.borrow_mut(py);
-            state.is_buffered = is_buffered;
+            (state.is_buffered, state.is_stream) = (is_buffered, is_stream);
             state.protocol.replace(protocol.clone().unbind())
         };
         drop(old);

@@ -57,6 +57,8 @@ struct State {
     protocol: Option<Py<PyAny>>,
     /// Whether the protocol is an `asyncio.BufferedProtocol`.
     is_buffered: bool,
+    /// Whether the protocol is asyncio's own for streams, whose work is native.
+    is_stream: bool,
     server: Option<Py<PyAny>>,
     key: Option<SourceKey>,
     /// `connection_made` was called, so reading may begin.

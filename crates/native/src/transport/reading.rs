@@ -11,6 +11,7 @@ use pyo3::types::PyBytes;
 use super::SocketTransport;
 use crate::event_loop::SCRATCH_BYTES;
 use crate::raw::{self, BytesBuilder};
+use crate::streams;
 use crate::watches::Watching;
 
 /// Up to this size a message is received into the shared scratch buffer and copied: cheaper than a large `bytes`
@@ -22,13 +23,13 @@ impl SocketTransport {
     pub(super) fn read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let (protocol, is_buffered, receive_bytes) = {
+        let (protocol, is_buffered, is_stream, receive_bytes) = {
             let state = this.state.borrow(py);
             if state.lost > 0 || !state.interest().readable {
                 return Ok(());
             }
             let Some(protocol) = &state.protocol else { return Ok(()) };
-            (protocol.bind(py).clone(), state.is_buffered, state.receive_bytes)
+            (protocol.bind(py).clone(), state.is_buffered, state.is_stream, state.receive_bytes)
         };
         if is_buffered {
             return Self::read_into_buffer(slf, &protocol);
@@ -38,8 +39,12 @@ impl SocketTransport {
             Err(error) => Self::fatal_error(slf, error.into(), "Fatal read error on socket transport"),
             Ok(None) => Self::received_eof(slf, &protocol),
             Ok(Some(data)) => {
-                let result =
-                    raw::in_context(py, &this.context, || protocol.call_method1(intern!(py, "data_received"), (data,)));
+                let result = raw::in_context(py, &this.context, || {
+                    if is_stream {
+                        return streams::feed(&protocol, &data);
+                    }
+                    protocol.call_method1(intern!(py, "data_received"), (data,)).map(drop)
+                });
                 Self::check(slf, result, "Fatal error: protocol.data_received() call failed.").map(drop)
             }
         }
