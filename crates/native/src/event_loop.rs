@@ -6,9 +6,9 @@ use aioxide::reactor::TimerKey;
 use aioxide::{RemoteScheduler, RunError, now_ns};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
-use pyo3::{ffi, intern};
 
 use crate::engine::{Engine, Reached, closed};
 use crate::gil_cell::GilCell;
@@ -402,24 +402,7 @@ impl Loop {
     }
 }
 
-/// Wraps methods of `Loop` for [`raw::add_fast_method`].
-macro_rules! fast_methods {
-    ($($name:ident),*) => {
-        $(unsafe extern "C" fn $name(
-            slf: *mut ffi::PyObject,
-            args: *const *mut ffi::PyObject,
-            count: ffi::Py_ssize_t,
-            names: *mut ffi::PyObject,
-        ) -> *mut ffi::PyObject {
-            // SAFETY: CPython calls this with its own pointers, as a method of `Loop` (see `add_methods`).
-            unsafe { crate::raw::fast_call::<crate::event_loop::Loop>(slf, args, count, names, Loop::$name) }
-        })*
-    };
-}
-
-pub(crate) use fast_methods;
-
-fast_methods!(call_soon, call_soon_threadsafe, call_later, call_at, create_task, create_future, get_debug);
+raw::fast_methods!(Loop; call_soon => Loop::call_soon, call_soon_threadsafe => Loop::call_soon_threadsafe, call_later => Loop::call_later, call_at => Loop::call_at, create_task => Loop::create_task, create_future => Loop::create_future, get_debug => Loop::get_debug);
 
 /// Adds the methods that everything calls all the time in their fastest form.
 pub fn add_methods(py: Python<'_>) -> PyResult<()> {

@@ -353,6 +353,23 @@ pub unsafe fn fast_call<T>(
     })
 }
 
+/// Makes a [`FastMethod`] of each body, which takes the object as `$class`; to be added to that class or to one below.
+macro_rules! fast_methods {
+    ($class:ty; $($name:ident => $body:path),* $(,)?) => {
+        $(unsafe extern "C" fn $name(
+            slf: *mut pyo3::ffi::PyObject,
+            args: *const *mut pyo3::ffi::PyObject,
+            count: pyo3::ffi::Py_ssize_t,
+            names: *mut pyo3::ffi::PyObject,
+        ) -> *mut pyo3::ffi::PyObject {
+            // SAFETY: CPython calls this with its own pointers, as a method of the class it was added to.
+            unsafe { $crate::raw::fast_call::<$class>(slf, args, count, names, $body) }
+        })*
+    };
+}
+
+pub(crate) use fast_methods;
+
 /// Adds a method that takes its arguments without a tuple to `class`.
 pub fn add_fast_method(
     class: &Bound<'_, PyType>,

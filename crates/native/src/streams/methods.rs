@@ -1,6 +1,5 @@
 //! The methods that `aioxide._streams` gives asyncio's classes.
 
-use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -76,21 +75,8 @@ fn drain_helper(slf: &Bound<'_, PyAny>, args: &FastArgs<'_, '_>) -> PyResult<Py<
     Ok(READY.get_or_try_init(py, || Py::new(py, Ready))?.clone_ref(py).into_any())
 }
 
-macro_rules! stream_methods {
-    ($($name:ident => $body:path),*) => {
-        $(unsafe extern "C" fn $name(
-            slf: *mut ffi::PyObject,
-            args: *const *mut ffi::PyObject,
-            count: ffi::Py_ssize_t,
-            names: *mut ffi::PyObject,
-        ) -> *mut ffi::PyObject {
-            // SAFETY: CPython calls this with its own pointers, as a method of the class it was added to.
-            unsafe { raw::fast_call::<PyAny>(slf, args, count, names, $body) }
-        })*
-    };
-}
-
-stream_methods!(
+raw::fast_methods!(
+    PyAny;
     call_read => read,
     call_readexactly => readexactly,
     call_readuntil => readuntil,
