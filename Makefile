@@ -11,6 +11,7 @@ HISTORY_ARGS ?=
 BENCH_ARGS ?=
 CONFORMANCE_ARGS ?=
 ECOSYSTEM_ARGS ?=
+PYTHONS ?= python3.11 python3.12 python3.13 python3.14 python3.15
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -108,9 +109,26 @@ STRESS_ROUNDS ?= 20
 stress: $(STAMPS)/native $(STAMPS)/test-tools  ## Run the loop's stress tests for longer (STRESS_ROUNDS=100), seeds printed
 	AIOXIDE_STRESS_ROUNDS=$(STRESS_ROUNDS) $(BIN)/python -X dev -W error -m pytest tests/loop/stress -rP --timeout 3600
 
+.PHONY: loom
+loom:  ## Try what crosses threads in every order of steps (models in crates/engine/loom)
+	cd crates/engine/loom && RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(CURDIR)/target/loom cargo test --release
+
 .PHONY: conformance
 conformance: $(STAMPS)/native  ## Run the interpreter's own test_asyncio on aioxide and on stock asyncio, and compare
 	$(BIN)/python tests/conformance/run.py $(CONFORMANCE_ARGS)
+
+# Each gets an environment of its own. All are tried, even after one has failed.
+.PHONY: test-versions
+test-versions:  ## Run Python's tests and the conformance on every version (PYTHONS="python3.11 python3.13")
+	@failed=; for python in $(PYTHONS); do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2] + sys.abiflags)') \
+			|| { echo "test-versions: $$python does not run here"; failed="$$failed $$python"; continue; }; \
+		echo "test-versions: Python $$version ($$python), in .venvs/$$version"; \
+		$(MAKE) --no-print-directory --keep-going test-python conformance PYTHON=$$python VENV=.venvs/$$version \
+			|| failed="$$failed $$python"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "test-versions: failed on$$failed"; exit 1; fi; \
+	echo "test-versions: passed on $(PYTHONS)"
 
 # These packages bring plugins for pytest, so they get an environment of their own. It is of the same Python, and takes
 # aioxide from the tree: so do the servers that the tests start.

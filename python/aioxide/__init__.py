@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from ._event_loop import EventLoop, new_event_loop, run
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EventLoop",
-    "EventLoopPolicy",
     "__version__",
     "build_info",
     "concurrent",
@@ -40,6 +40,10 @@ __all__ = [
     "run",
     "timeline",
 ]
+
+if sys.version_info < (3, 14):
+    # Deprecated since, so that whoever wants it has to name it; asyncio's own are no longer in `__all__` either.
+    __all__ += ["EventLoopPolicy"]
 
 # Imported when they are first asked for, so that `import aioxide` costs no more than the loop.
 _LAZY_MODULES = frozenset({"concurrent", "gen", "http", "httpclient", "timeline"})
@@ -67,11 +71,23 @@ def __getattr__(name: str) -> Any:
 
         return coroutine
     if name == "EventLoopPolicy":
-        # Asking asyncio for its policies warns from Python 3.14 on, so nobody does who does not need them.
-        from ._policy import EventLoopPolicy
-
-        return EventLoopPolicy
+        return _event_loop_policy()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _event_loop_policy() -> type[EventLoopPolicy]:
+    try:
+        from ._policy import EventLoopPolicy
+    except ImportError:
+        raise AttributeError("aioxide.EventLoopPolicy: this Python has no event loop policies") from None
+    if sys.version_info >= (3, 14):
+        warnings.warn(
+            "aioxide.EventLoopPolicy is deprecated like asyncio's policies, which Python 3.16 is to remove; "
+            "use asyncio.Runner(loop_factory=aioxide.new_event_loop) or aioxide.run()",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+    return EventLoopPolicy
 
 
 def __dir__() -> list[str]:

@@ -8,6 +8,7 @@ from the `asyncio.SelectorEventLoop` of the running Python, so that it behaves a
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import errno
 import os
 import selectors
@@ -16,17 +17,18 @@ import socket
 import ssl
 import sys
 import threading
-import weakref
-from asyncio import base_events, constants, events, format_helpers, sslproto, trsock
-from asyncio.log import logger
+from asyncio import constants, events, format_helpers, sslproto, trsock
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
 
 from . import _native, _stock
+from ._selector import SelectorView
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
+# The last argument of asyncio's methods for serving, where they have it.
+_NO_CONTEXT: Final = (None,) if sys.version_info >= (3, 15) else ()
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -44,22 +46,15 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
     'done'
     """
 
-    # A handler that is called for signals: only while this loop runs in the main thread.
-    _ssock: socket.socket | None
-    _csock: socket.socket | None
+    # The pair of sockets by which signals wake the loop: made when the loop first runs in the main thread.
+    _ssock: socket.socket | None = None
+    _csock: socket.socket | None = None
+    _internal_fds = 0
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
-        # SelectorEventLoop's own __init__ would open a selector and a pair of sockets that we have no use for. A
-        # selector that is given, as SelectorEventLoop allows, is only closed with the loop: the driver does its work.
-        base_events.BaseEventLoop.__init__(self)
-        self._selector = selector
-        self._ssock = None
-        self._csock = None
-        self._internal_fds = 0
-        self._signal_handlers: dict[int, Any] = {}
-        self._unix_server_sockets: dict[Any, Any] = {}
-        # Transports that asyncio makes itself would register here; ours are known to the native half.
-        self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        super().__init__(cast(selectors.BaseSelector, SelectorView(self, selector)))
+        self._hooks_before: Any = None
+        self._wakeup_fd_before: int | None = None
         _open_loops.add(self)
 
     # -- running ------------------------------------------------------------------------------------------------
@@ -69,22 +64,32 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
 
         Raises `RuntimeError` if this loop is closed, or if it or another loop is running in this thread.
         """
+        self._run_forever_setup()
+        try:
+            self._run()
+        finally:
+            self._run_forever_cleanup()
+
+    # Since 3.13 these two are asyncio's hooks for subclasses that run the loop inside another one.
+
+    def _run_forever_setup(self) -> None:
         self._check_closed()
         self._check_running()
         self._set_coroutine_origin_tracking(self._debug)
-        hooks = sys.get_asyncgen_hooks()
-        wakeup_fd = self._begin_signals()
-        try:
-            self._thread_id = threading.get_ident()
-            sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
-            events._set_running_loop(self)
-            self._run()
-        finally:
-            self._thread_id = None
-            events._set_running_loop(None)
-            self._set_coroutine_origin_tracking(False)
-            sys.set_asyncgen_hooks(*hooks)
-            self._end_signals(wakeup_fd)
+        self._hooks_before = sys.get_asyncgen_hooks()
+        self._wakeup_fd_before = self._begin_signals()
+        self._thread_id = threading.get_ident()
+        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
+        events._set_running_loop(self)
+
+    def _run_forever_cleanup(self) -> None:
+        self._thread_id = None
+        events._set_running_loop(None)
+        self._set_coroutine_origin_tracking(False)
+        if self._hooks_before is not None:
+            sys.set_asyncgen_hooks(*self._hooks_before)
+            self._hooks_before = None
+        self._end_signals(self._wakeup_fd_before)
 
     def close(self) -> None:
         """Free everything that the loop holds. Harmless when it is closed already.
@@ -114,10 +119,7 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
         """Let signals wake the loop; give back the descriptor that was to be woken before."""
         if threading.current_thread() is not threading.main_thread():
             return None
-        if self._csock is None:
-            self._make_self_pipe()
-        assert self._csock is not None
-        ours = self._csock.fileno()
+        ours = self._need_self_pipe().fileno()
         before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
         if before not in (-1, ours):
             # Somebody else wants to hear of signals; we still notice them when they interrupt a wait.
@@ -134,9 +136,8 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
 
     def add_signal_handler(self, sig: int, callback: Callable[[Unpack[_Ts]], Any], *args: *_Ts) -> None:
         """Call `callback(*args)` on the loop when the process gets signal `sig`. Main thread only."""
-        if self._csock is None:
-            self._check_closed()
-            self._make_self_pipe()
+        self._check_closed()
+        self._need_self_pipe()
         super().add_signal_handler(sig, callback, *args)
 
     def remove_signal_handler(self, sig: int) -> bool:
@@ -145,6 +146,15 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
         if removed and self.is_running() and self._csock is not None:
             signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
         return removed
+
+    def _make_self_pipe(self) -> None:
+        """Nothing, for `SelectorEventLoop` calls it at once: the driver needs no sockets to be woken."""
+
+    def _need_self_pipe(self) -> socket.socket:
+        if self._csock is None:
+            super()._make_self_pipe()
+        assert self._csock is not None
+        return self._csock
 
     def _close_self_pipe(self) -> None:
         if self._ssock is not None:
@@ -163,7 +173,7 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
     def _callback_was_slow(self, what: Any, seconds: float) -> None:
         """Log a slow handle, or a transport whose protocol was slow."""
         shown = repr(what) if isinstance(what, asyncio.BaseTransport) else _stock.format_handle(what)
-        logger.warning("Executing %s took %.3f seconds", shown, seconds)
+        _stock.logger().warning("Executing %s took %.3f seconds", shown, seconds)
 
     # -- transports ---------------------------------------------------------------------------------------------
 
@@ -175,10 +185,10 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
         *,
         extra: dict[str, Any] | None = None,
         server: Any = None,
-        **_newer: Any,
+        context: contextvars.Context | None = None,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
-        return cast(asyncio.Transport, _native.SocketTransport(self, sock, protocol, waiter, extra, server))
+        return cast(asyncio.Transport, _native.SocketTransport(self, sock, protocol, waiter, extra, server, context))
 
     def _make_datagram_transport(
         self,
@@ -205,7 +215,7 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
         server: Any = None,
         ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
-        **newer: Any,
+        context: contextvars.Context | None = None,
     ) -> asyncio.Transport:
         # Typed as if all of these were always given.
         ssl_protocol = cast(Any, sslproto.SSLProtocol)(
@@ -218,7 +228,7 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
-        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, **newer)
+        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, context=context)
         return cast(asyncio.Transport, ssl_protocol._app_transport)
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
@@ -248,6 +258,11 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
 
     # -- serving ------------------------------------------------------------------------------------------------
 
+    def _start_serving(self, protocol_factory: Any, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        # Called again after a pause, in which the server may have been closed.
+        if sock.fileno() != -1:
+            super()._start_serving(protocol_factory, sock, *args, **kwargs)
+
     def _accept_connection(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
@@ -255,29 +270,42 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
         sslcontext: ssl.SSLContext | None = None,
         server: Any = None,
         backlog: int = 100,
-        *timeouts: Any,
-        **newer: Any,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        *context: contextvars.Context | None,
     ) -> None:
-        """Accept what waits in the backlog; a connection without TLS needs no task of its own."""
+        """Accept what waits in the backlog; a connection without TLS needs no task of its own.
+
+        Since 3.15 a last argument has the server's `context`, of which each connection gets a copy.
+        """
+        rest = (sslcontext, server, backlog, ssl_handshake_timeout, ssl_shutdown_timeout, *(context or _NO_CONTEXT))
         if sslcontext is not None:
-            super()._accept_connection(protocol_factory, sock, sslcontext, server, backlog, *timeouts, **newer)
+            super()._accept_connection(protocol_factory, sock, *rest)
             return
         for _ in range(backlog + 1):
             if sock.fileno() == -1:
                 return  # the last connection's protocol factory has closed the server
             try:
                 conn, address = sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except ConnectionAbortedError:
+                continue
+            except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
                 if error.errno not in _OUT_OF_RESOURCES:
                     raise
-                self._pause_accepting(error, sock, protocol_factory, sslcontext, server, backlog, *timeouts, **newer)
+                self._pause_accepting(error, protocol_factory, sock, *rest)
                 return
+            if self._debug:
+                _stock.logger().debug("%r got a new connection from %r: %r", server, address, conn)
             conn.setblocking(False)
-            self._start_connection(protocol_factory, conn, address, server)
+            if context and context[0] is not None:
+                own = context[0].copy()
+                own.run(self._start_connection, protocol_factory, conn, address, server, own)
+            else:
+                self._start_connection(protocol_factory, conn, address, server)
 
-    def _pause_accepting(self, error: OSError, sock: socket.socket, factory: Any, *args: Any, **newer: Any) -> None:
+    def _pause_accepting(self, error: OSError, factory: Any, sock: socket.socket, *rest: Any) -> None:
         """Out of descriptors: the kernel would report the same connection without end, so look away for a while."""
         self.call_exception_handler(
             {
@@ -287,20 +315,19 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
             }
         )
         self._remove_reader(sock.fileno())
-        self.call_later(constants.ACCEPT_RETRY_DELAY, self._resume_accepting, factory, sock, args, newer)
-
-    def _resume_accepting(
-        self, factory: Any, sock: socket.socket, args: tuple[Any, ...], newer: dict[str, Any]
-    ) -> None:
-        if sock.fileno() != -1:
-            self._start_serving(factory, sock, *args, **newer)
+        self.call_later(constants.ACCEPT_RETRY_DELAY, self._start_serving, factory, sock, *rest)
 
     def _start_connection(
-        self, protocol_factory: Callable[[], asyncio.BaseProtocol], conn: socket.socket, address: Any, server: Any
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        conn: socket.socket,
+        address: Any,
+        server: Any,
+        context: contextvars.Context | None = None,
     ) -> None:
         try:
             protocol = protocol_factory()
-            self._make_socket_transport(conn, protocol, extra={"peername": address}, server=server)
+            self._make_socket_transport(conn, protocol, extra={"peername": address}, server=server, context=context)
         except (SystemExit, KeyboardInterrupt):
             conn.close()
             raise

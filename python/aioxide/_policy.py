@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from typing import TYPE_CHECKING
 
 from ._event_loop import EventLoop
 
+if TYPE_CHECKING or sys.version_info < (3, 14):
+    from asyncio import DefaultEventLoopPolicy
+else:
+    # Its public name warns from 3.14 on; `aioxide.EventLoopPolicy` does so itself, in the name of whoever asks for it.
+    from asyncio.unix_events import _DefaultEventLoopPolicy as DefaultEventLoopPolicy
 
-class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
+
+class EventLoopPolicy(DefaultEventLoopPolicy):
     """An asyncio policy whose loops are `aioxide.EventLoop`s.
 
     Policies are deprecated since Python 3.14; prefer a loop factory: ``asyncio.Runner(loop_factory=...)``.
 
-    >>> import asyncio, aioxide
-    >>> policy = aioxide.EventLoopPolicy()
+    >>> policy = EventLoopPolicy()
     >>> loop = policy.new_event_loop()
-    >>> isinstance(loop, aioxide.EventLoop)
+    >>> isinstance(loop, EventLoop)
     True
     >>> loop.close()
     """

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import base_events
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    import logging
     import socket
     from collections.abc import AsyncGenerator, Callable
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
         _debug: bool
         _thread_id: int | None
+        _signal_handlers: dict[int, asyncio.Handle]
 
         def _check_closed(self) -> None: ...
         def _check_running(self) -> None: ...
@@ -35,3 +37,8 @@ if TYPE_CHECKING:
 else:
     SelectorEventLoop = asyncio.SelectorEventLoop
     format_handle = base_events._format_handle
+
+
+def logger() -> logging.Logger:
+    """The logger of asyncio, from where its own loop takes it."""
+    return cast("logging.Logger", cast(Any, base_events).logger)

@@ -20,11 +20,8 @@ class SocketTransport(transports._FlowControlMixin, asyncio.Transport):
     __slots__ = ()
 
 
-SocketTransport.__module__ = "aioxide"
-
-
-class DatagramTransport(transports._FlowControlMixin, asyncio.Transport, asyncio.DatagramTransport):
-    """What ``__class__`` of a native datagram transport is; asyncio's own is an `asyncio.Transport`, too.
+class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport):
+    """What ``__class__`` of a native datagram transport is; no instance is made of it.
 
     >>> issubclass(DatagramTransport, asyncio.DatagramTransport)
     True
@@ -33,4 +30,5 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.Transport, asyncio
     __slots__ = ()
 
 
+SocketTransport.__module__ = "aioxide"
 DatagramTransport.__module__ = "aioxide"

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 from tests.ecosystem.processes import accepts, free_port, serving
 
 PASSWORD = "a password of the tests"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 
-import aioxide
-
 from tests.ecosystem.service import app
+
+import aioxide
 
 __all__ = ["app"]
 

@@ -1,4 +1,4 @@
-"""The FastAPI service that uvicorn and gunicorn serve, and the worker class that puts gunicorn's workers on our loop."""
+"""The FastAPI service that uvicorn and gunicorn serve, and the class that puts gunicorn's workers on our loop."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import io
 import random
 import ssl
@@ -13,7 +13,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-
 from tests.ecosystem import databases
 
 PostgreSQL = databases.Database
@@ -39,12 +38,14 @@ def options(database: PostgreSQL, way: str = "tcp") -> dict[str, Any]:
 @pytest.mark.parametrize("way", ["tcp", "tls", "unix"])
 def test_queries_of_a_pool(runner: asyncio.Runner, database: PostgreSQL, way: str) -> None:
     rng = random.Random(5)
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
 
     async def query(pool: asyncpg.Pool, number: int) -> None:
         size = rng.choice([0, 100, 300_000])
         values = (number, "é" * (size // 2), rng.randbytes(size), now, uuid.UUID(int=number), [1.5, None, number])
-        row = await pool.fetchrow("SELECT $1::int, $2::text, $3::bytea, $4::timestamptz, $5::uuid, $6::float8[]", *values)
+        row = await pool.fetchrow(
+            "SELECT $1::int, $2::text, $3::bytea, $4::timestamptz, $5::uuid, $6::float8[]", *values
+        )
         assert tuple(row) == values
 
     async def main() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from distributed import Client, LocalCluster
-
 from tests.ecosystem.dask_work import digest, fail, loop_of, slow_double
 
 EVERYWHERE = Path(__file__).with_name("everywhere")

@@ -8,7 +8,6 @@ import signal
 import sys
 
 import pytest
-
 from tests.ecosystem.load import http_load, websocket_load
 from tests.ecosystem.processes import accepts, free_port, serving, wait_until
 

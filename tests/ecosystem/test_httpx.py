@@ -8,7 +8,6 @@ import random
 import httpx
 import pytest
 import uvicorn
-
 from tests.ecosystem.processes import free_port
 from tests.ecosystem.service import app
 

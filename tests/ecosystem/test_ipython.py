@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from jupyter_client.manager import AsyncKernelManager
-
 from tests.ecosystem.processes import run_program
 
 EVERYWHERE = Path(__file__).with_name("everywhere")

@@ -15,7 +15,6 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 import pytest
-
 from tests.ecosystem.child_work import client, echo, talk_much, wait_for_signal
 
 

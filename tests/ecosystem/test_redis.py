@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-
 from tests.ecosystem import databases
 
 

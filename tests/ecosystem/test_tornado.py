@@ -152,7 +152,7 @@ def test_streams(runner: asyncio.Runner) -> None:
         server.stop()
 
     runner.run(main())
-    
+
 
 def test_ioloop_is_a_wrapper() -> None:
     """`IOLoop(asyncio_loop=...)` started and stopped by Tornado itself, with callbacks from another thread."""

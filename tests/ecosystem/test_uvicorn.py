@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
-
 from tests.ecosystem.load import OUR_LOOP, http_load, websocket_load
 from tests.ecosystem.processes import accepts, free_port, serving, wait_until
 from tests.ecosystem.service import app
@@ -25,7 +24,9 @@ def command(port: int, *options: str, target: str = "tests.ecosystem.service:app
 @pytest.mark.parametrize("http", ["h11", "httptools"])
 def test_one_process(runner: asyncio.Runner, http: str) -> None:
     port = free_port()
-    with serving(command(port, "--http", http), lambda: accepts(port), status=-signal.SIGTERM) as server:  # as it ends itself
+    with serving(
+        command(port, "--http", http), lambda: accepts(port), status=-signal.SIGTERM
+    ) as server:  # as it ends itself
         assert runner.run(http_load(port)) == {server.process.pid}
         runner.run(websocket_load(port))
         assert "Traceback" not in server.log()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -47,6 +48,8 @@ def alarm() -> Iterator[Callable[[float], None]]:
     def interrupt(*_: Any) -> None:
         raise InterruptedBySignalError
 
+    # What an exception in a finalizer meets is nobody's: let no garbage of earlier tests be collected under the alarm.
+    gc.collect()
     previous = signal.signal(signal.SIGALRM, interrupt)
     yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds) and None
     signal.setitimer(signal.ITIMER_REAL, 0)

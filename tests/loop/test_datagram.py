@@ -348,9 +348,9 @@ async def clogged(
         reader.bind(str(Path(folder, "reader")))
         reader.setblocking(False)
         async with endpoint(remote_addr=reader.getsockname(), family=socket.AF_UNIX) as (transport, protocol):
-            transport.set_write_buffer_limits(high=10 * of_bytes, low=of_bytes)
+            transport.set_write_buffer_limits(high=10 * of_bytes, low=5 * of_bytes)
             number = 0
-            while transport.get_write_buffer_size() < waiting * (of_bytes + HEADER_BYTES):  # type: ignore[attr-defined]
+            while transport.get_write_buffer_size() < waiting * (of_bytes + HEADER_BYTES):
                 transport.sendto(b"%d".ljust(of_bytes) % number)
                 number += 1
             yield transport, protocol, reader
@@ -365,8 +365,8 @@ def test_flow_control(runner: asyncio.Runner) -> None:
     async def case(loop: asyncio.AbstractEventLoop) -> None:
         async with clogged(20, 100) as (transport, protocol, reader):
             assert protocol.heard == ["made", "pause"]
-            assert transport.get_write_buffer_size() == 20 * (100 + HEADER_BYTES)  # type: ignore[attr-defined]
-            assert transport.get_write_buffer_limits() == (100, 1000)  # type: ignore[attr-defined]
+            assert transport.get_write_buffer_size() == 20 * (100 + HEADER_BYTES)
+            assert transport.get_write_buffer_limits() == (500, 1000)
             numbers: list[int] = []
             while protocol.heard[-1] != "resume":
                 numbers += await drain(reader, 1)
@@ -374,7 +374,8 @@ def test_flow_control(runner: asyncio.Runner) -> None:
             while numbers[-1] != -1:
                 numbers += await drain(reader, 1)
             assert numbers == [*range(len(numbers) - 1), -1]
-            assert transport.get_write_buffer_size() == 0  # type: ignore[attr-defined]
+            # Some releases of 3.13 forget to take off the headers that they have counted.
+            assert transport.get_write_buffer_size() <= 21 * HEADER_BYTES
             assert protocol.heard == ["made", "pause", "resume"]
 
     run(runner, case)

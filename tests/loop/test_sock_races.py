@@ -172,6 +172,32 @@ def test_a_number_that_comes_again_as_a_transport() -> None:
         run(runner, case)
 
 
+def test_a_number_that_comes_again_under_a_forgotten_reader() -> None:
+    """asyncio fails then: it takes the number for registered."""
+
+    async def case(loop: asyncio.AbstractEventLoop) -> None:
+        one, other = socket.socketpair()
+        number = one.fileno()
+        loop.add_reader(one, print)
+        one.close()
+        other.close()
+        new, peer = socket.socketpair()
+        assert new.fileno() == number
+        new.setblocking(False)
+        with new, peer:
+            async with waiting(loop.sock_recv(new, 10)) as task:
+                peer.send(b"hello")
+                assert await task == b"hello"
+            ready = asyncio.Event()
+            loop.add_reader(new, ready.set)
+            peer.send(b"again")
+            await ready.wait()
+            assert loop.remove_reader(new)
+
+    with asyncio.Runner(loop_factory=aioxide.new_event_loop) as runner:
+        run(runner, case)
+
+
 def test_a_duplicate_that_lives_on_does_not_keep_the_loop_busy(runner: asyncio.Runner, pair: Pair) -> None:
     async def case(loop: asyncio.AbstractEventLoop, one: socket.socket, other: socket.socket) -> None:
         async with waiting(loop.sock_recv(one, 1)):

@@ -155,14 +155,6 @@ impl LoopHandle {
         self.0.registry.borrow_mut().set_interest(self.own_epoll(), key, interest)
     }
 
-    /// As [`LoopHandle::set_interest`], for a descriptor that may have been closed and opened anew unnoticed.
-    ///
-    /// # Errors
-    /// As [`LoopHandle::set_interest`].
-    pub fn update_interest(&self, key: SourceKey, interest: Interest) -> io::Result<()> {
-        self.0.registry.borrow_mut().update(self.own_epoll(), key, interest)
-    }
-
     /// What a host source watches now.
     #[must_use]
     pub fn interest(&self, key: SourceKey) -> Option<Interest> {

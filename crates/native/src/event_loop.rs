@@ -6,15 +6,16 @@ use aioxide::reactor::TimerKey;
 use aioxide::{RemoteScheduler, RunError, now_ns};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
-use pyo3::{ffi, intern};
 
 use crate::engine::{Engine, Reached, closed};
 use crate::gil_cell::GilCell;
 use crate::handle::{Args, Handle, TimerHandle};
 use crate::host::{Job, PyHost};
 use crate::raw::{self, FastArgs};
+use crate::threadsafe_handle::ThreadSafeHandle;
 use crate::timeline::LaneBook;
 use crate::watches::Watches;
 
@@ -119,13 +120,20 @@ impl Loop {
         let py = slf.py();
         let this = slf.get();
         this.check_open()?;
-        let handle = Bound::new(py, Self::new_handle(slf, "call_soon_threadsafe", args, 0)?)?;
-        Self::trace(slf, handle.get())?;
+        let handle = Self::new_handle(slf, "call_soon_threadsafe", args, 0)?;
+        Self::trace(slf, &handle)?;
         if aioxide::timeline::is_recording() {
-            crate::timeline::scheduled(slf, handle.get());
+            crate::timeline::scheduled(slf, &handle);
         }
+        let is_owner = this.remote().remote().is_owner();
+        if !is_owner && ThreadSafeHandle::is_known(py) {
+            let handle = ThreadSafeHandle::build(py, handle)?;
+            this.schedule_threadsafe(Job::ThreadSafe(handle.clone().unbind()))?;
+            return Ok(handle.into_any().unbind());
+        }
+        let handle = Bound::new(py, handle)?;
         let job = Job::Handle(handle.clone().unbind());
-        if this.remote().remote().is_owner() {
+        if is_owner {
             this.schedule(py, job)?;
         } else {
             this.schedule_threadsafe(job)?;
@@ -311,24 +319,28 @@ impl Loop {
         self.remote().remote().wake();
     }
 
-    #[pyo3(signature = (fd, callback, *args))]
+    #[pyo3(signature = (fd, callback, *args, context=None))]
     fn _add_reader(
         slf: &Bound<'_, Self>,
         fd: &Bound<'_, PyAny>,
         callback: Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
+        context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<Handle>> {
-        Watches::add_handle(slf, fd, callback, args, true)
+        let handle = Handle::build(slf, callback, Args::from_tuple(args), context)?;
+        Watches::add_handle(slf, fd, handle, true)
     }
 
-    #[pyo3(signature = (fd, callback, *args))]
+    #[pyo3(signature = (fd, callback, *args, context=None))]
     fn _add_writer(
         slf: &Bound<'_, Self>,
         fd: &Bound<'_, PyAny>,
         callback: Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
+        context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<Handle>> {
-        Watches::add_handle(slf, fd, callback, args, false)
+        let handle = Handle::build(slf, callback, Args::from_tuple(args), context)?;
+        Watches::add_handle(slf, fd, handle, false)
     }
 
     fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -337,6 +349,11 @@ impl Loop {
 
     fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
         Watches::remove_handle(slf, fd, false)
+    }
+
+    /// Who is told when a descriptor is readable and when it is writable; `None` where it is not watched at all.
+    fn _watchers_of(slf: &Bound<'_, Self>, fd: i32) -> Option<[Option<Py<PyAny>>; 2]> {
+        slf.get().watches.borrow(slf.py()).watchers_of(slf.py(), fd)
     }
 
     /// The native transport that owns a descriptor, if one does.
@@ -385,24 +402,7 @@ impl Loop {
     }
 }
 
-/// Wraps methods of `Loop` for [`raw::add_fast_method`].
-macro_rules! fast_methods {
-    ($($name:ident),*) => {
-        $(unsafe extern "C" fn $name(
-            slf: *mut ffi::PyObject,
-            args: *const *mut ffi::PyObject,
-            count: ffi::Py_ssize_t,
-            names: *mut ffi::PyObject,
-        ) -> *mut ffi::PyObject {
-            // SAFETY: CPython calls this with its own pointers, as a method of `Loop` (see `add_methods`).
-            unsafe { crate::raw::fast_call::<crate::event_loop::Loop>(slf, args, count, names, Loop::$name) }
-        })*
-    };
-}
-
-pub(crate) use fast_methods;
-
-fast_methods!(call_soon, call_soon_threadsafe, call_later, call_at, create_task, create_future, get_debug);
+raw::fast_methods!(Loop; call_soon => Loop::call_soon, call_soon_threadsafe => Loop::call_soon_threadsafe, call_later => Loop::call_later, call_at => Loop::call_at, create_task => Loop::create_task, create_future => Loop::create_future, get_debug => Loop::get_debug);
 
 /// Adds the methods that everything calls all the time in their fastest form.
 pub fn add_methods(py: Python<'_>) -> PyResult<()> {

@@ -4,7 +4,8 @@
 //! of its own that are used like that, and bounds how deep their deallocations nest (a handle whose argument is a
 //! handle whose argument is a handle, and so on); for the classes of an extension nobody does either.
 //!
-//! Without a GIL nothing here is used: memory then comes from heaps of each thread.
+//! On a free-threaded build no memory is kept, since it comes from a heap of each thread there, and each thread counts
+//! its own deallocations.
 
 use std::cell::UnsafeCell;
 
@@ -32,14 +33,26 @@ struct Inner {
     dealloc: Option<ffi::destructor>,
     /// Memory of freed objects, each behind its collector's header, unknown to the collector.
     kept: Vec<*mut ffi::PyObject>,
-    /// The number of deallocations that go on now.
-    nested: u32,
-    /// Objects whose deallocation was put off, unknown to the collector.
-    put_off: Vec<*mut ffi::PyObject>,
+    #[cfg(not(Py_GIL_DISABLED))]
+    nesting: Nesting,
+}
+
+/// Deallocations inside of deallocations.
+struct Nesting {
+    /// How many go on now.
+    depth: u32,
+    /// Objects whose deallocation was put off, unknown to the collector, and how each is taken down.
+    put_off: Vec<(*mut ffi::PyObject, ffi::destructor)>,
+}
+
+impl Nesting {
+    const fn new() -> Self {
+        Self { depth: 0, put_off: Vec::new() }
+    }
 }
 
 // SAFETY: everything below is called by CPython with the GIL held, and looks into the list only where nothing else
-// can run.
+// can run. Without a GIL the list is written once, before there are objects, and then only read.
 unsafe impl Sync for FreeList {}
 
 impl FreeList {
@@ -48,8 +61,8 @@ impl FreeList {
             class: std::ptr::null_mut(),
             dealloc: None,
             kept: Vec::new(),
-            nested: 0,
-            put_off: Vec::new(),
+            #[cfg(not(Py_GIL_DISABLED))]
+            nesting: Nesting::new(),
         }))
     }
 
@@ -59,21 +72,45 @@ impl FreeList {
         // SAFETY: by this function's contract nobody else has a reference meanwhile.
         look(unsafe { &mut *self.0.get() })
     }
+
+    /// # Safety
+    /// As for `with`.
+    #[cfg(not(Py_GIL_DISABLED))]
+    unsafe fn with_nesting<R>(&self, look: impl FnOnce(&mut Nesting) -> R) -> R {
+        // SAFETY: by this function's contract.
+        unsafe { self.with(|list| look(&mut list.nesting)) }
+    }
+
+    /// # Safety
+    /// `look` runs no code of others.
+    #[cfg(Py_GIL_DISABLED)]
+    unsafe fn with_nesting<R>(&self, look: impl FnOnce(&mut Nesting) -> R) -> R {
+        thread_local! {
+            static NESTING: UnsafeCell<Nesting> = const { UnsafeCell::new(Nesting::new()) };
+        }
+        // SAFETY: by this function's contract nobody else in this thread has a reference meanwhile.
+        NESTING.with(|nesting| look(unsafe { &mut *nesting.get() }))
+    }
+
+    /// How an object of the class is taken down.
+    fn dealloc(&self) -> Option<ffi::destructor> {
+        // SAFETY: written once, before there were objects of the class.
+        unsafe { (*self.0.get()).dealloc }
+    }
 }
 
 /// Has the objects of `T` come from its list and go there. To be called when the module is made, before there are any.
 pub fn install<T: Recycled>(py: Python<'_>) {
-    if cfg!(Py_GIL_DISABLED) {
-        return;
-    }
     let class = py.get_type::<T>().as_type_ptr();
     // SAFETY: attached; the class is valid, and nobody uses its slots yet.
     unsafe {
         let dealloc = (*class).tp_dealloc;
         T::LIST.with(|list| (list.class, list.dealloc) = (class, dealloc));
-        (*class).tp_alloc = Some(alloc::<T>);
         (*class).tp_dealloc = Some(dealloc_flat::<T>);
-        (*class).tp_free = Some(free::<T>);
+        if cfg!(not(Py_GIL_DISABLED)) {
+            (*class).tp_alloc = Some(alloc::<T>);
+            (*class).tp_free = Some(free::<T>);
+        }
     }
 }
 
@@ -116,19 +153,24 @@ unsafe extern "C" fn dealloc_flat<T: Recycled>(object: *mut ffi::PyObject) {
     // PyO3's part may run code of others, and does so while the list is not looked into.
     unsafe {
         ffi::PyObject_GC_UnTrack(object.cast());
-        let dealloc = T::LIST.with(|list| {
-            if list.nested >= NESTED_MAX {
-                list.put_off.push(object);
-                return None;
+        let Some(dealloc) = T::LIST.dealloc() else { return };
+        let is_put_off = T::LIST.with_nesting(|nesting| {
+            let is_put_off = nesting.depth >= NESTED_MAX;
+            if is_put_off {
+                nesting.put_off.push((object, dealloc));
+            } else {
+                nesting.depth += 1;
             }
-            list.nested += 1;
-            list.dealloc
+            is_put_off
         });
-        let Some(dealloc) = dealloc else { return };
+        if is_put_off {
+            return;
+        }
         dealloc(object);
-        while let Some(put_off) = T::LIST.with(|list| if list.nested == 1 { list.put_off.pop() } else { None }) {
+        let next = || T::LIST.with_nesting(|nesting| if nesting.depth == 1 { nesting.put_off.pop() } else { None });
+        while let Some((put_off, dealloc)) = next() {
             dealloc(put_off);
         }
-        T::LIST.with(|list| list.nested -= 1);
+        T::LIST.with_nesting(|nesting| nesting.depth -= 1);
     }
 }

@@ -1,7 +1,6 @@
 //! `Handle` and `TimerHandle`: scheduled callbacks, as `asyncio` defines them.
 
 use aioxide::reactor::TimerKey;
-use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -95,13 +94,9 @@ impl Handle {
         context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let py = event_loop.py();
-        let context = match context {
-            Some(context) if raw::is_context(&context) => context.unbind(),
-            Some(context) if !context.is_none() => {
-                let kind = context.get_type().name()?;
-                return Err(PyTypeError::new_err(format!("context must be a contextvars.Context, not {kind}")));
-            }
-            _ => raw::copy_context(py)?,
+        let context = match raw::given_context(context)? {
+            Some(context) => context.unbind(),
+            None => raw::copy_context(py)?,
         };
         let call = Some(Call { callback: callback.unbind(), args });
         Ok(Self {
@@ -153,7 +148,7 @@ impl Handle {
 #[pymethods]
 impl Handle {
     /// Keeps the callback from being run; harmless when it ran already.
-    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         if this.is_cancelled(py) {

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use crate::datagram::DatagramTransport;
 use crate::event_loop::Loop;
 use crate::handle::Handle;
+use crate::threadsafe_handle::ThreadSafeHandle;
 use crate::transport::{SocketTransport, TransportJob};
 use crate::watches::{self, Owner, Waiter, Watched, Watches};
 
@@ -20,6 +21,8 @@ pub type Deferred = Box<dyn FnOnce(&Bound<'_, Loop>) + Send>;
 pub enum Job {
     /// A scheduled callback.
     Handle(Py<Handle>),
+    /// A callback that another thread scheduled.
+    ThreadSafe(Py<ThreadSafeHandle>),
     /// A handle that asyncio made itself, such as a signal's.
     Foreign(Py<PyAny>),
     /// A step in a transport's life, which needs no handle.
@@ -32,6 +35,7 @@ impl Job {
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Handle(handle) => visit.call(handle),
+            Self::ThreadSafe(handle) => visit.call(handle),
             Self::Foreign(handle) => visit.call(handle),
             Self::Transport(transport, job) => {
                 visit.call(transport.object())?;
@@ -57,6 +61,14 @@ impl PyHost {
     fn py(&self) -> Python<'_> {
         // SAFETY: as said above.
         unsafe { Python::assume_attached() }
+    }
+
+    fn call_scheduled(&self, py: Python<'_>, handle: &Bound<'_, Handle>) -> PyResult<()> {
+        if self.event_loop.get().is_debug() || timeline::is_recording() {
+            self.call_observed(py, handle)
+        } else {
+            self.call_handle(py, handle)
+        }
     }
 
     fn call_handle(&self, py: Python<'_>, handle: &Bound<'_, Handle>) -> PyResult<()> {
@@ -120,13 +132,10 @@ impl aioxide::Host for PyHost {
     fn call(&self, job: Job) -> PyResult<()> {
         let py = self.py();
         match job {
-            Job::Handle(handle) => {
-                let handle = handle.into_bound(py);
-                if self.event_loop.get().is_debug() || timeline::is_recording() {
-                    self.call_observed(py, &handle)
-                } else {
-                    self.call_handle(py, &handle)
-                }
+            Job::Handle(handle) => self.call_scheduled(py, handle.bind(py)),
+            Job::ThreadSafe(handle) => {
+                let handle = handle.bind(py);
+                handle.get().hold(|| self.call_scheduled(py, handle.as_super()))
             }
             Job::Transport(Owner::Stream(transport), job) => {
                 let transport = transport.bind(py);

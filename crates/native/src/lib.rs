@@ -5,6 +5,7 @@
 //! has the calls PyO3 has no safe form for, [`gil_cell`] what threads share.
 
 mod address;
+mod coroutine;
 mod datagram;
 mod engine;
 mod errors;
@@ -15,28 +16,40 @@ mod handle;
 mod host;
 mod http;
 mod raw;
+mod receive;
 mod sock;
+mod streams;
 mod tasks;
+mod threadsafe_handle;
 mod timeline;
 mod transport;
 mod watches;
 
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
 /// The native half of aioxide.
 // What threads share on a free-threaded build is in a `gil_cell::GilCell`, an `engine::Engine`, or Sync by itself.
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    raw::refuse_subinterpreters(module.py())?;
+    // CPython itself refuses only those that do not share the main interpreter's lock.
+    if !raw::is_main_interpreter(module.py()) {
+        return Err(PyImportError::new_err("aioxide cannot be used in a sub-interpreter"));
+    }
     event_loop::add_methods(module.py())?;
     sock::add_methods(module.py())?;
     module.add_class::<event_loop::Loop>()?;
     module.add_class::<handle::Handle>()?;
     module.add_class::<handle::TimerHandle>()?;
+    module.add_class::<threadsafe_handle::ThreadSafeHandle>()?;
+    // What extends a handle has inherited its slots by now, as they were.
     freelist::install::<handle::Handle>(module.py());
     freelist::install::<handle::TimerHandle>(module.py());
     module.add_class::<datagram::DatagramTransport>()?;
+    datagram::add_finalizer(module.py())?;
     module.add_class::<sock::SocketOperation>()?;
+    module.add_class::<streams::StreamOperation>()?;
+    module.add_function(wrap_pyfunction!(streams::add_stream_methods, module)?)?;
     module.add_class::<transport::SocketTransport>()?;
     raw::add_finalizer(&module.py().get_type::<transport::SocketTransport>())?;
     module.add_function(wrap_pyfunction!(timeline::timeline_start, module)?)?;

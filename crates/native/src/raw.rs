@@ -4,8 +4,7 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::PyClass;
-use pyo3::exceptions::{PyBaseException, PyImportError, PyMemoryError, PySystemError, PyTypeError};
+use pyo3::exceptions::{PyBaseException, PyMemoryError, PySystemError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
@@ -15,6 +14,12 @@ unsafe extern "C" {
     fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, length: ffi::Py_ssize_t) -> std::ffi::c_int;
 }
 
+/// Whether this is the interpreter that the process began with, and no sub-interpreter.
+pub fn is_main_interpreter(_py: Python<'_>) -> bool {
+    // SAFETY: attached.
+    unsafe { ffi::PyInterpreterState_Get() == ffi::PyInterpreterState_Main() }
+}
+
 /// A copy of the current `contextvars` context.
 pub fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
     // SAFETY: attached; the call gives a new reference or null with an exception set.
@@ -22,9 +27,20 @@ pub fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
 }
 
 /// Whether `object` is a `contextvars.Context`.
-pub fn is_context(object: &Bound<'_, PyAny>) -> bool {
+fn is_context(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: attached, and `object` is alive.
     unsafe { ffi::PyContext_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// A context that may have been given, once it is known to be one.
+pub fn given_context<'py>(context: Option<Bound<'py, PyAny>>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match context {
+        Some(context) if !is_context(&context) && !context.is_none() => {
+            let kind = context.get_type().name()?;
+            Err(PyTypeError::new_err(format!("context must be a contextvars.Context, not {kind}")))
+        }
+        other => Ok(other.filter(|context| !context.is_none())),
+    }
 }
 
 /// Runs `body` inside `context`, which is left again whatever happens.
@@ -139,6 +155,19 @@ impl Drop for View {
     }
 }
 
+/// Says that an object was made whole. Python 3.11 and 3.12 make the `__dict__` of an instance before PyO3 writes its
+/// contents, and the collector, which may run then, sees it as zeroes: a class with a `dict` must ask before it visits.
+pub struct Made(bool);
+
+impl Made {
+    pub const MADE: Self = Self(true);
+
+    pub fn is_made(&self) -> bool {
+        // SAFETY: a field of a live object; volatile, since by Rust's rules it could never be anything else.
+        unsafe { std::ptr::read_volatile(&raw const self.0) }
+    }
+}
+
 /// The arguments of a call by the vectorcall protocol.
 pub struct FastArgs<'a, 'py> {
     py: Python<'py>,
@@ -204,6 +233,12 @@ impl<'py> FastArgs<'_, 'py> {
             let result = ffi::PyObject_Vectorcall(callable.as_ptr(), values.as_ptr(), self.positional, names.as_ptr());
             Bound::from_owned_ptr_or_err(self.py, result)
         }
+    }
+
+    /// Calls `method` with `slf` before these arguments.
+    pub fn call_method(&self, method: &Bound<'py, PyAny>, slf: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let given = std::iter::once(slf.clone()).chain((0..self.positional).filter_map(|index| self.get(index)));
+        method.call(PyTuple::new(self.py, given.collect::<Vec<_>>())?, self.keywords()?.as_ref())
     }
 
     /// Refuses arguments where there may be none.
@@ -283,8 +318,8 @@ pub type FastMethod = unsafe extern "C" fn(
 /// The body of a [`FastMethod`]: attaches, wraps the arguments, and turns errors and panics into exceptions.
 ///
 /// # Safety
-/// The pointers are those that CPython passed, and `T` is the class the method was added to.
-pub unsafe fn fast_call<T: PyClass>(
+/// The pointers are those that CPython passed, and `T` is (a base of) the class the method was added to.
+pub unsafe fn fast_call<T>(
     slf: *mut ffi::PyObject,
     values: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
@@ -318,6 +353,23 @@ pub unsafe fn fast_call<T: PyClass>(
     })
 }
 
+/// Makes a [`FastMethod`] of each body, which takes the object as `$class`; to be added to that class or to one below.
+macro_rules! fast_methods {
+    ($class:ty; $($name:ident => $body:path),* $(,)?) => {
+        $(unsafe extern "C" fn $name(
+            slf: *mut pyo3::ffi::PyObject,
+            args: *const *mut pyo3::ffi::PyObject,
+            count: pyo3::ffi::Py_ssize_t,
+            names: *mut pyo3::ffi::PyObject,
+        ) -> *mut pyo3::ffi::PyObject {
+            // SAFETY: CPython calls this with its own pointers, as a method of the class it was added to.
+            unsafe { $crate::raw::fast_call::<$class>(slf, args, count, names, $body) }
+        })*
+    };
+}
+
+pub(crate) use fast_methods;
+
 /// Adds a method that takes its arguments without a tuple to `class`.
 pub fn add_fast_method(
     class: &Bound<'_, PyType>,
@@ -336,21 +388,6 @@ pub fn add_fast_method(
     let descriptor =
         unsafe { Bound::from_owned_ptr_or_err(class.py(), ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
     class.setattr(name.to_str().map_err(|error| PySystemError::new_err(error.to_string()))?, descriptor)
-}
-
-/// A new object of a class whose instances have a `__dict__`, made with the cycle collector held back.
-///
-/// Before Python 3.13 `object.__new__` allocates that dict when the object is tracked already, and PyO3 fills the object
-/// only afterwards: a collection in between would go through an object of zeros.
-pub fn new_with_dict<T: PyClass>(py: Python<'_>, value: impl Into<PyClassInitializer<T>>) -> PyResult<Bound<'_, T>> {
-    // SAFETY: attached. On a free-threaded build, which is newer, nothing of this is needed.
-    let was_enabled = cfg!(not(Py_3_13)) && unsafe { ffi::PyGC_Disable() } != 0;
-    let made = Bound::new(py, value);
-    if was_enabled {
-        // SAFETY: attached.
-        unsafe { ffi::PyGC_Enable() };
-    }
-    made
 }
 
 /// Warns that something was not closed; `source` is what tracemalloc is asked about.
@@ -396,17 +433,6 @@ impl SocketLayout {
 pub fn add_finalizer(class: &Bound<'_, PyType>) -> PyResult<()> {
     let name = pyo3::intern!(class.py(), "__del__");
     class.setattr(name, class.getattr(name)?)
-}
-
-/// An `ImportError` in any interpreter but the main one: classes and caches of ours are the process's.
-///
-/// Before Python 3.12 no module can say so in its definition, and later only strict interpreters ask.
-pub fn refuse_subinterpreters(_py: Python<'_>) -> PyResult<()> {
-    // SAFETY: attached; both give a pointer that is only compared.
-    if unsafe { ffi::PyInterpreterState_Get() == ffi::PyInterpreterState_Main() } {
-        return Ok(());
-    }
-    Err(PyImportError::new_err("aioxide does not support subinterpreters: import it in the main interpreter"))
 }
 
 /// Calls `callable(**{names[0]: value})` without a dict.

@@ -6,7 +6,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyModule, PyTuple};
 
 use crate::event_loop::Loop;
-use crate::raw::FastArgs;
+use crate::raw::{self, FastArgs};
 
 /// asyncio's modules in which the classes are looked up at every call, so that whoever puts others in place is heard.
 struct Modules {
@@ -44,18 +44,20 @@ impl Loop {
             let class = modules.tasks.bind(py).getattr(intern!(py, "Task"))?;
             return Ok(args.call_and(&class, modules.names.bind(py), slf.as_any())?.unbind());
         }
-        let mut given = vec![slf.clone().into_any()];
-        given.extend((0..args.len()).filter_map(|index| args.get(index)));
-        let keywords = args.keywords()?;
-        modules.stock_create_task.bind(py).call(PyTuple::new(py, given)?, keywords.as_ref()).map(Bound::unbind)
+        args.call_method(modules.stock_create_task.bind(py), slf.as_any()).map(Bound::unbind)
     }
 
     /// `loop.create_future()`.
     pub fn create_future(slf: &Bound<'_, Self>, args: &FastArgs<'_, '_>) -> PyResult<Py<PyAny>> {
-        let py = slf.py();
         args.expect_none("create_future")?;
+        Self::new_future(slf).map(Bound::unbind)
+    }
+
+    /// A future of this loop.
+    pub fn new_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
         let modules = modules(py)?;
         let class = modules.futures.bind(py).getattr(intern!(py, "Future"))?;
-        Ok(args.call_and(&class, modules.names.bind(py), slf.as_any())?.unbind())
+        raw::call_with_keyword(&class, modules.names.bind(py), slf.as_any())
     }
 }

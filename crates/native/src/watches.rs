@@ -7,15 +7,17 @@ use std::os::fd::RawFd;
 use aioxide::LoopHandle;
 use aioxide::driver::{Interest, Readiness, Trigger};
 use aioxide::reactor::SourceKey;
+use pyo3::PyClass;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::pyclass::boolean_struct::True;
+use pyo3::types::PyInt;
 
 use crate::datagram::DatagramTransport;
 use crate::event_loop::Loop;
-use crate::handle::{Args, Handle};
+use crate::handle::Handle;
 use crate::transport::SocketTransport;
 
 pub use sockets::wake;
@@ -50,9 +52,52 @@ impl Owner {
     }
 }
 
+/// A transport, as its watch sees it.
+pub trait Watching: PyClass<Frozen = True> + Sync {
+    fn event_loop(&self) -> &Py<Loop>;
+
+    /// What it wants to be watched now, under its key, if it still has one.
+    fn wanted(&self, py: Python<'_>) -> (Option<SourceKey>, Interest);
+
+    /// Ends it, because it cannot be watched.
+    fn fail(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()>;
+
+    /// Has the reactor watch what is wanted now.
+    fn update_interest(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let event_loop = slf.get().event_loop().bind(slf.py());
+        match event_loop.get().reach(slf.py()) {
+            Ok(Some(engine)) => watch(slf, engine.handle()),
+            Ok(None) => {
+                let transport = slf.clone().unbind();
+                Loop::on_loop(event_loop, move |event_loop, engine| {
+                    let transport = transport.bind(event_loop.py());
+                    let result = watch(transport, engine.handle()).or_else(|error| Self::fail(transport, error));
+                    if let Err(error) = result {
+                        error.write_unraisable(event_loop.py(), Some(transport.as_any()));
+                    }
+                });
+                Ok(())
+            }
+            // A closed loop watches nothing.
+            Err(_closed) => Ok(()),
+        }
+    }
+}
+
+fn watch<T: Watching>(transport: &Bound<'_, T>, handle: &LoopHandle) -> PyResult<()> {
+    let (Some(key), interest) = transport.get().wanted(transport.py()) else { return Ok(()) };
+    match handle.set_interest(key, interest) {
+        // The number was closed behind our back and taken over by somebody else.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => Ok(other?),
+    }
+}
+
 /// Who waits for a descriptor, one for each direction.
 struct Waiting {
     fd: RawFd,
+    /// The file object that was given for the number: a closed one, which has no number any more, is found by it.
+    file: Option<Py<PyAny>>,
     reader: Option<Waiter>,
     writer: Option<Waiter>,
     /// Set while only operations of this socket wait; then the watch is edge-triggered, and outlives them.
@@ -79,7 +124,7 @@ impl Waiter {
 
 impl Waiting {
     fn new(fd: RawFd, socket: Option<sockets::KeptSocket>) -> Self {
-        Self { fd, reader: None, writer: None, socket }
+        Self { fd, file: None, reader: None, writer: None, socket }
     }
 
     fn place(&mut self, for_reading: bool) -> &mut Option<Waiter> {
@@ -118,20 +163,20 @@ pub struct Watches {
 }
 
 impl Watches {
-    /// Watches `fd` for a callback, in place of an earlier one for the same direction.
+    /// Watches `fd` for a handle, in place of an earlier one for the same direction.
     pub fn add_handle(
         event_loop: &Bound<'_, Loop>,
-        fd: &Bound<'_, PyAny>,
-        callback: Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
+        file: &Bound<'_, PyAny>,
+        handle: Handle,
         for_reading: bool,
     ) -> PyResult<Py<Handle>> {
         let py = event_loop.py();
         let handles = event_loop.get().loop_handle(py)?;
-        let fd = descriptor(fd)?;
-        let handle = Py::new(py, Handle::build(event_loop, callback, Args::from_tuple(args), None)?)?;
+        let fd = descriptor(file)?;
+        let file = (!file.is_instance_of::<PyInt>()).then(|| file.clone().unbind());
+        let handle = Py::new(py, handle)?;
         Self::settle(event_loop, fd)?;
-        let replaced = {
+        let (replaced, last_file) = {
             let waiter = Some(Waiter::Handle(handle.clone_ref(py)));
             let mut watches = event_loop.get().watches.borrow_mut(py);
             match watches.key_of(fd) {
@@ -141,57 +186,74 @@ impl Watches {
                     };
                     let mut wanted = waiting.interest_of_waiters();
                     *(if for_reading { &mut wanted.readable } else { &mut wanted.writable }) = true;
-                    handles.update_interest(key, wanted)?;
-                    std::mem::replace(waiting.place(for_reading), waiter)
+                    renew(&handles, key, wanted)?;
+                    let last_file = file.and_then(|file| waiting.file.replace(file));
+                    (std::mem::replace(waiting.place(for_reading), waiter), last_file)
                 }
                 None => {
                     let interest = if for_reading { Interest::READABLE } else { Interest::WRITABLE };
                     let key = handles.add_host_source(fd, interest, Trigger::Level)?;
                     let mut waiting = Waiting::new(fd, None);
+                    waiting.file = file;
                     *waiting.place(for_reading) = waiter;
                     watches.insert(key, fd, Watch::Waiting(waiting));
-                    None
+                    (None, None)
                 }
             }
         };
+        drop(last_file);
         if let Some(replaced) = replaced {
             replaced.cancel(py)?;
         }
         Ok(handle)
     }
 
-    /// Stops watching `fd` in one direction; whether it was watched.
-    pub fn remove_handle(event_loop: &Bound<'_, Loop>, fd: &Bound<'_, PyAny>, for_reading: bool) -> PyResult<bool> {
+    /// Stops watching a file in one direction; whether it was watched.
+    pub fn remove_handle(event_loop: &Bound<'_, Loop>, file: &Bound<'_, PyAny>, for_reading: bool) -> PyResult<bool> {
         let py = event_loop.py();
-        let Ok(handles) = event_loop.get().loop_handle(py) else { return Ok(false) };
-        let fd = descriptor(fd)?;
+        if event_loop.get().check_open().is_err() {
+            return Ok(false);
+        }
+        let handles = event_loop.get().loop_handle(py)?;
+        let fd =
+            descriptor(file).or_else(|closed| event_loop.get().watches.borrow(py).number_of(file).ok_or(closed))?;
         Self::settle(event_loop, fd)?;
-        let removed = {
+        let (removed, forgotten) = {
             let mut watches = event_loop.get().watches.borrow_mut(py);
             let Some(key) = watches.key_of(fd) else { return Ok(false) };
             let Some(Watch::Waiting(waiting)) = watches.get_mut(key) else { return Ok(false) };
             let removed = waiting.place(for_reading).take();
-            watches.update(&handles, fd);
-            removed
+            (removed, watches.update(&handles, fd))
         };
+        drop(forgotten);
         let Some(removed) = removed else { return Ok(false) };
         removed.cancel(py)?;
         Ok(true)
     }
 
-    /// Watches what those who wait for `fd` want, or no longer, if nobody does.
-    fn update(&mut self, handles: &LoopHandle, fd: RawFd) {
-        let Some(key) = self.key_of(fd) else { return };
-        let Some(Watch::Waiting(waiting)) = self.get(key) else { return };
+    /// Watches what those who wait for `fd` want, or no longer, if nobody does: then the entry is given back, for
+    /// dropping once the table is no longer borrowed.
+    #[must_use]
+    fn update(&mut self, handles: &LoopHandle, fd: RawFd) -> Option<Entry> {
+        let key = self.key_of(fd)?;
+        let Some(Watch::Waiting(waiting)) = self.get(key) else { return None };
         let wanted = waiting.interest_of_waiters();
         if wanted == Interest::NONE {
             handles.remove_source(key);
-            // Nobody is in it, so no object is dropped.
-            drop(self.forget(key, fd));
+            self.forget(key, fd)
         } else {
             // The descriptor may be closed already, and then the kernel has forgotten it.
             let _closed = handles.set_interest(key, wanted);
+            None
         }
+    }
+
+    /// The number under which a file object is watched, whether or not it is still its own.
+    fn number_of(&self, file: &Bound<'_, PyAny>) -> Option<RawFd> {
+        self.by_key.iter().flatten().find_map(|(_, watch)| match watch {
+            Watch::Waiting(waiting) if waiting.file.as_ref().is_some_and(|stored| stored.is(file)) => Some(waiting.fd),
+            _ => None,
+        })
     }
 
     /// Watches `fd` for a transport. An entry left by a descriptor that was closed without a word is replaced.
@@ -222,6 +284,25 @@ impl Watches {
         drop(forgotten);
     }
 
+    /// Who is told of `fd`, for reading and for writing: a handle, a future, or a transport.
+    pub fn watchers_of(&self, py: Python<'_>, fd: RawFd) -> Option<[Option<Py<PyAny>>; 2]> {
+        let watchers = match self.get(self.key_of(fd)?)? {
+            Watch::Waiting(waiting) => [&waiting.reader, &waiting.writer].map(|waiter| match waiter {
+                Some(Waiter::Handle(handle)) => Some(handle.clone_ref(py).into_any()),
+                Some(Waiter::Future(future)) => Some(future.clone_ref(py)),
+                None => None,
+            }),
+            Watch::Transport(transport) => {
+                let interest = match transport {
+                    Owner::Stream(transport) => transport.get().interest(py),
+                    Owner::Datagram(transport) => transport.get().interest(py),
+                };
+                [interest.readable, interest.writable].map(|watched| watched.then(|| transport.object().clone_ref(py)))
+            }
+        };
+        watchers.iter().any(Option::is_some).then_some(watchers)
+    }
+
     /// The transport that owns `fd`.
     pub fn transport_of(&self, py: Python<'_>, fd: RawFd) -> Option<Py<PyAny>> {
         match self.get(self.key_of(fd)?)? {
@@ -238,34 +319,39 @@ impl Watches {
     /// Whom an event of `key` concerns.
     pub fn ready(event_loop: &Bound<'_, Loop>, key: SourceKey, readiness: Readiness) -> PyResult<Watched> {
         let py = event_loop.py();
-        let handles = event_loop.get().loop_handle(py)?;
-        let unwanted = {
+        let (watched, fd, is_kept) = {
             let mut watches = event_loop.get().watches.borrow_mut(py);
             let waiting = match watches.get_mut(key) {
                 None => return Ok(Watched::Nothing),
                 Some(Watch::Transport(transport)) => return Ok(Watched::Transport(transport.clone_ref(py))),
                 Some(Watch::Waiting(waiting)) => waiting,
             };
-            let (fd, is_kept) = (waiting.fd, waiting.socket.is_some());
             let before = waiting.interest_of_waiters();
-            if !is_kept || before != Interest::NONE {
-                let waiters = waiting.pick(py, readiness);
-                if !is_kept && waiting.interest_of_waiters() != before {
-                    watches.update(&handles, fd);
-                }
-                return Ok(Watched::Waiters(waiters));
+            let watched = Watched::Waiters(waiting.pick(py, readiness));
+            let is_kept = waiting.socket.is_some();
+            // The usual: somebody waited for a kept watch, or callbacks stay where they are.
+            let is_usual = if is_kept { before != Interest::NONE } else { before == waiting.interest_of_waiters() };
+            if is_usual {
+                return Ok(watched);
             }
-            fd
+            (watched, waiting.fd, is_kept)
         };
-        // Somebody else uses the socket, or it was closed while a duplicate lives on: do not wake up for it again.
-        Self::settle(event_loop, unwanted)?;
-        Ok(Watched::Nothing)
+        if is_kept {
+            // Somebody else uses the socket, or it was closed while a duplicate lives on: do not wake up for it again.
+            Self::settle(event_loop, fd)?;
+        } else {
+            let handles = event_loop.get().loop_handle(py)?;
+            let forgotten = event_loop.get().watches.borrow_mut(py).update(&handles, fd);
+            drop(forgotten);
+        }
+        Ok(watched)
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         for (_, watch) in self.by_key.iter().flatten() {
             match watch {
                 Watch::Waiting(waiting) => {
+                    visit.call(&waiting.file)?;
                     for waiter in [&waiting.reader, &waiting.writer].into_iter().flatten() {
                         match waiter {
                             Waiter::Handle(handle) => visit.call(handle)?,
@@ -315,6 +401,15 @@ impl Watches {
         let place = self.by_key.get_mut(key.index())?;
         place.take_if(|(stored, _)| *stored == key)
     }
+}
+
+/// Watches a source for somebody new. The kernel is asked even if nothing changes: the number may have been closed
+/// without a word, and be another file's now.
+fn renew(handles: &LoopHandle, key: SourceKey, wanted: Interest) -> std::io::Result<()> {
+    if handles.interest(key) == Some(wanted) {
+        handles.set_interest(key, Interest::NONE)?;
+    }
+    handles.set_interest(key, wanted)
 }
 
 /// The number of a descriptor, given as such or as an object with `fileno()`.

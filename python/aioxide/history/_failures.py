@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 
 from aioxide import http, httpclient
@@ -37,8 +38,10 @@ def describe(error: BaseException) -> str:
 def raising_of_threads() -> Iterator[list[BaseException]]:
     """Collect what threads raise in a `with` block, and raise the first of it at the block's end.
 
-    Python would print it and let the program end well.
+    Python would print it and let the program end well. When the block itself fails, after Ctrl-C for one, the
+    threads that it started are waited for, so that none is left to complain.
     """
+    before = set(threading.enumerate())
     errors: list[BaseException] = []
 
     def hook(arguments: threading.ExceptHookArgs) -> None:
@@ -48,7 +51,17 @@ def raising_of_threads() -> Iterator[list[BaseException]]:
     original, threading.excepthook = threading.excepthook, hook
     try:
         yield errors
+    except BaseException:
+        _await_end({thread for thread in threading.enumerate() if not thread.daemon} - before)
+        raise
     finally:
         threading.excepthook = original
     if errors:
         raise errors[0]
+
+
+def _await_end(threads: set[threading.Thread]) -> None:
+    # Not by `join`: up to Python 3.12, one that Ctrl-C interrupts takes its thread for ended, and so does every later
+    # one. A thread leaves this list after its last word.
+    while not threads.isdisjoint(threading.enumerate()):
+        time.sleep(0.002)

@@ -184,13 +184,11 @@ def _watch_threads(record: bool, server: EmbeddedServer | None) -> Iterator[None
     """Give every thread that starts its lane on the timeline, with its joins, and raise what threads raise.
 
     When the body fails – after Ctrl-C for one – the server is closed, so that threads which still wait for
-    its answers end, and they are waited for: nothing of a chapter outlives it.
+    its answers end before this does: nothing of a chapter outlives it.
     """
-    started: list[threading.Thread] = []
     original_run, original_join = threading.Thread.run, threading.Thread.join
 
     def run(thread: threading.Thread) -> None:
-        started.append(thread)
         with timeline.thread_lane(thread.name) if record else contextlib.nullcontext():
             original_run(thread)
 
@@ -206,8 +204,6 @@ def _watch_threads(record: bool, server: EmbeddedServer | None) -> Iterator[None
         except BaseException:
             if server is not None:
                 server.close()
-            for thread in started:
-                original_join(thread)
             raise
         finally:
             threading.Thread.run = original_run  # type: ignore[method-assign]

@@ -11,7 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from functools import partial
 from typing import TextIO
 
@@ -41,10 +41,10 @@ def run(main: Callable[[list[str]], None], argv: Sequence[str] | None = None) ->
     try:
         require_open_files(2 * arguments.requests)
         if arguments.url is not None:
-            _timed(main, urls_from(arguments.url, arguments.requests))
+            _timed(main, urls_from(arguments.url, arguments.requests), nullcontext())
             return
-        with EmbeddedServer(latency=arguments.latency, port=arguments.port) as server:
-            _timed(main, urls_from(server.url, arguments.requests))
+        server = EmbeddedServer(latency=arguments.latency, port=arguments.port)
+        _timed(main, urls_from(server.url, arguments.requests), server)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
@@ -54,13 +54,14 @@ def run(main: Callable[[list[str]], None], argv: Sequence[str] | None = None) ->
         raise SystemExit(1) from error
 
 
-def _timed(main: Callable[[list[str]], None], urls: list[str]) -> None:
-    usage_before, wall_before = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+def _timed(main: Callable[[list[str]], None], urls: list[str], server: AbstractContextManager[object]) -> None:
     # Without this, lines that several threads print at once may run into each other.
     whole_lines = LineTap(partial(_show, sys.stdout))
-    with redirect_stdout(whole_lines), raising_of_threads():
+    # After Ctrl-C, threads that wait for the server end once it is closed, and are waited for then.
+    with redirect_stdout(whole_lines), raising_of_threads(), server:
+        usage_before, wall_before = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
         main(urls)
-    wall, usage = time.monotonic() - wall_before, resource.getrusage(resource.RUSAGE_SELF)
+        wall, usage = time.monotonic() - wall_before, resource.getrusage(resource.RUSAGE_SELF)
     user, system = usage.ru_utime - usage_before.ru_utime, usage.ru_stime - usage_before.ru_stime
     print(f"CPU times: user {seconds(user)}, sys: {seconds(system)}, total: {seconds(user + system)}")
     print(f"Wall time: {seconds(wall)}")

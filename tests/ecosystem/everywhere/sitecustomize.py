@@ -1,4 +1,4 @@
-"""Python imports this at its start where this folder is in PYTHONPATH: it puts our loop into programs that cannot be told."""
+"""Python imports this at its start if this folder is in PYTHONPATH: our loop for programs that cannot be told."""
 
 import asyncio
 import warnings

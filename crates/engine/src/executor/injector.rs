@@ -1,22 +1,9 @@
 //! The one way across threads: a lock-free queue, and a notifier that is written only when the loop is parked.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
-use crossbeam_queue::SegQueue;
-
+use super::sync::{AtomicBool, AtomicUsize, Ordering, SegQueue, fence, this_thread, yield_now};
 use crate::driver::Notifier;
-
-thread_local! {
-    /// Its address tells this thread from every other living thread.
-    static THREAD_MARK: u8 = const { 0 };
-}
-
-/// A number that is the calling thread's own for as long as it lives; never 0.
-#[must_use]
-pub fn this_thread() -> usize {
-    THREAD_MARK.with(|mark| std::ptr::from_ref(mark) as usize)
-}
 
 /// What other threads may know of a loop: who runs it, whether it is parked, and how to wake it.
 #[derive(Debug)]
@@ -79,13 +66,14 @@ impl Remote {
 
     /// Says that the loop is about to block. What was injected before is seen by whoever looks after this call.
     pub fn park(&self) {
-        self.parked.store(true, Ordering::SeqCst);
+        // A swap, as every change of `parked`: each is then seen by the next, whoever makes it.
+        self.parked.swap(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 
     /// Says that the loop is awake.
     pub fn unpark(&self) {
-        self.parked.store(false, Ordering::SeqCst);
+        self.parked.swap(false, Ordering::SeqCst);
     }
 
     /// Wakes the loop if it is parked. To be called after something was injected.
@@ -148,7 +136,7 @@ impl<T> Injector<T> {
     pub fn close(&self) {
         self.gate.fetch_or(CLOSED, Ordering::AcqRel);
         while self.gate.load(Ordering::Acquire) >= PUSHING {
-            std::thread::yield_now();
+            yield_now();
         }
     }
 

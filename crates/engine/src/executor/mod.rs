@@ -4,7 +4,9 @@
 //! scheduled by their own loop's thread without any synchronisation, and by other threads through the injector.
 
 mod injector;
+mod sync;
 mod tasks;
 
-pub use injector::{Injector, Remote, this_thread};
+pub use injector::{Injector, Remote};
+pub use sync::this_thread;
 pub use tasks::{JoinHandle, Tasks};

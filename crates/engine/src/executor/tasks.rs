@@ -10,11 +10,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use async_task::Runnable;
 use slab::Slab;
 
 use super::{Injector, Remote};
+
+/// So long may a thread take from marking a task as woken to pushing it.
+const LATE_WAKER: Duration = Duration::from_secs(1);
 
 /// A spawned task's result to come. Dropping it cancels the task; [`JoinHandle::detach`] lets it run by itself.
 pub type JoinHandle<T> = async_task::Task<T>;
@@ -49,9 +53,18 @@ impl Shared {
 /// The tasks of one loop.
 pub struct Tasks {
     shared: Arc<Shared>,
-    /// A waker for every unfinished task, so that closing the loop can reach and drop them all.
-    active: Rc<RefCell<Slab<Waker>>>,
+    active: Rc<Active>,
     closed: Cell<bool>,
+    /// How many tasks are being polled: one at most, unless a task turns the loop of its own.
+    polling: Cell<usize>,
+}
+
+/// The tasks whose future was not dropped yet.
+#[derive(Default)]
+struct Active {
+    /// A waker for each, so that closing the loop can reach and drop them all.
+    wakers: RefCell<Slab<Waker>>,
+    count: Cell<usize>,
 }
 
 impl Tasks {
@@ -59,7 +72,7 @@ impl Tasks {
     #[must_use]
     pub fn new(remote: Arc<Remote>) -> Self {
         let shared = Shared { remote, injected: Injector::default(), local: UnsafeCell::default() };
-        Self { shared: Arc::new(shared), active: Rc::default(), closed: Cell::new(false) }
+        Self { shared: Arc::new(shared), active: Rc::default(), closed: Cell::new(false), polling: Cell::new(0) }
     }
 
     /// Starts `future` as a task; it is first polled by the next turn, not by this call.
@@ -67,14 +80,15 @@ impl Tasks {
     where
         F::Output: 'static,
     {
-        let slot = self.active.borrow().vacant_key();
+        let slot = self.active.wakers.borrow().vacant_key();
+        self.active.count.set(self.active.count.get() + 1);
         let tracked = Tracked { future, slot, active: Rc::clone(&self.active) };
         let shared = Arc::clone(&self.shared);
         let schedule = move |runnable| shared.schedule(runnable);
         // SAFETY: the future is 'static, so is the schedule function, which is also Send and Sync. The future need
         // not be Send: a Runnable is run or dropped only by `run_one` and `close`, on the thread where the loop is.
         let (runnable, task) = unsafe { async_task::spawn_unchecked(tracked, schedule) };
-        let inserted = self.active.borrow_mut().insert(runnable.waker());
+        let inserted = self.active.wakers.borrow_mut().insert(runnable.waker());
         debug_assert_eq!(inserted, slot);
         if self.closed.get() {
             drop(runnable);
@@ -87,7 +101,7 @@ impl Tasks {
     /// The number of unfinished tasks.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.active.borrow().len()
+        self.active.count.get()
     }
 
     /// Whether every task has finished.
@@ -115,6 +129,7 @@ impl Tasks {
     pub fn run_one(&self) -> bool {
         match self.pop_local() {
             Some(runnable) => {
+                let _polling = Polling::begin(&self.polling);
                 runnable.run();
                 true
             }
@@ -125,8 +140,9 @@ impl Tasks {
     /// Drops every task. What is spawned or woken later is dropped at once.
     pub fn close(&self) {
         self.closed.set(true);
+        let mut give_up = None;
         loop {
-            let wakers: Vec<Waker> = self.active.borrow_mut().drain().collect();
+            let wakers: Vec<Waker> = self.active.wakers.borrow_mut().drain().collect();
             for waker in &wakers {
                 waker.wake_by_ref();
             }
@@ -137,8 +153,15 @@ impl Tasks {
                 drop(runnable);
                 dropped = true;
             }
-            if !dropped {
+            if self.active.count.get() <= self.polling.get() {
                 break;
+            }
+            if !dropped {
+                // Another thread has woken one and is about to push it, unless this is a forked child without it.
+                if Instant::now() > *give_up.get_or_insert_with(|| Instant::now() + LATE_WAKER) {
+                    break;
+                }
+                std::thread::yield_now();
             }
         }
     }
@@ -169,7 +192,7 @@ impl Drop for Tasks {
 struct Tracked<F> {
     future: F,
     slot: usize,
-    active: Rc<RefCell<Slab<Waker>>>,
+    active: Rc<Active>,
 }
 
 impl<F: Future> Future for Tracked<F> {
@@ -184,7 +207,24 @@ impl<F: Future> Future for Tracked<F> {
 impl<F> Drop for Tracked<F> {
     fn drop(&mut self) {
         // The slot is empty already when the loop is being closed; the waker is dropped outside the borrow.
-        let waker = self.active.borrow_mut().try_remove(self.slot);
+        let waker = self.active.wakers.borrow_mut().try_remove(self.slot);
         drop(waker);
+        self.active.count.set(self.active.count.get() - 1);
+    }
+}
+
+/// Counts a poll while it lasts.
+struct Polling<'a>(&'a Cell<usize>);
+
+impl<'a> Polling<'a> {
+    fn begin(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Polling<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }

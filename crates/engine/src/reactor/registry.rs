@@ -114,21 +114,12 @@ impl Registry {
     /// As [`Epoll::modify`]. A key of a removed source is an error of kind `NotFound`. Without an `epoll` the change
     /// is only noted, for [`Registry::register_all`].
     pub fn set_interest(&mut self, epoll: Option<&Epoll>, key: SourceKey, wanted: Interest) -> io::Result<()> {
-        if self.interest(key) == Some(wanted) {
-            return Ok(());
-        }
-        self.update(epoll, key, wanted)
-    }
-
-    /// As [`Registry::set_interest`], and tells the kernel even what it knows: the number may have been closed and
-    /// opened anew meanwhile.
-    ///
-    /// # Errors
-    /// As [`Registry::set_interest`].
-    pub fn update(&mut self, epoll: Option<&Epoll>, key: SourceKey, wanted: Interest) -> io::Result<()> {
         let source = self.get_mut(key).ok_or(io::ErrorKind::NotFound)?;
         let fd = source.fd;
         let Kind::Host { interest, trigger } = &mut source.kind else { return Err(io::ErrorKind::NotFound.into()) };
+        if *interest == wanted {
+            return Ok(());
+        }
         let Some(epoll) = epoll else {
             *interest = wanted;
             return Ok(());

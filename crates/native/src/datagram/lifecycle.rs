@@ -11,10 +11,10 @@ use crate::address::IpFamily;
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::host::Job;
-use crate::raw;
+use crate::raw::{self, Made};
 use crate::sock::is_plain;
-use crate::transport::{TransportJob, close_unclosed, describe};
-use crate::watches::{Owner, Watches, wake};
+use crate::transport::{TransportJob, close_unclosed, describe, settle};
+use crate::watches::{Owner, Watches, Watching};
 
 impl DatagramTransport {
     /// A transport for a datagram socket; `connection_made` is scheduled.
@@ -27,6 +27,8 @@ impl DatagramTransport {
         extra: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
+        // Nothing is begun in a wrong thread, or on a closed loop.
+        let _engine = event_loop.get().engine(py)?;
         let fd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
         let extra = describe(sock, extra)?;
         let address = match address {
@@ -49,8 +51,9 @@ impl DatagramTransport {
                 low_water_bytes: DEFAULT_HIGH_WATER_BYTES / 4,
                 ..State::default()
             }),
+            made: Made::MADE,
         };
-        let slf = raw::new_with_dict(py, this)?;
+        let slf = Bound::new(py, this)?;
         let key = Watches::add_transport(event_loop, fd, Owner::Datagram(slf.clone().unbind()))?;
         slf.get().state.borrow_mut(py).key = Some(key);
         let start = TransportJob::Start { waiter: waiter.map(Bound::unbind), context: raw::copy_context(py)? };
@@ -62,15 +65,16 @@ impl DatagramTransport {
         slf.get().event_loop.get().schedule(slf.py(), Job::Transport(Owner::Datagram(slf.clone().unbind()), job))
     }
 
-    /// Runs a step that was scheduled.
+    /// Runs a step that was scheduled. What goes wrong is reported, and never ends the loop's run.
     pub fn run_job(slf: &Bound<'_, Self>, job: TransportJob) -> PyResult<()> {
         let py = slf.py();
-        match job {
+        let done = match job {
             TransportJob::Start { waiter, context } => Self::start(slf, waiter, &context),
             TransportJob::ConnectionLost { exception, context } => {
                 raw::in_context(py, &context, || Self::connection_lost(slf, exception))
             }
-        }
+        };
+        done.or_else(|error| Self::report(slf, error, "Exception in a step of a datagram transport"))
     }
 
     fn start(slf: &Bound<'_, Self>, waiter: Option<Py<PyAny>>, context: &Py<PyAny>) -> PyResult<()> {
@@ -84,14 +88,14 @@ impl DatagramTransport {
         };
         // Reading begins only after connection_made, and whoever waits for the endpoint hears of it last.
         this.state.borrow_mut(py).is_started = true;
-        this.update_interest(py)?;
+        let watched = Self::update_interest(slf);
         if let Some(waiter) = waiter {
-            wake(waiter.bind(py))?;
+            settle(waiter.bind(py), &watched)?;
         }
-        match made {
-            Ok(()) => Ok(()),
-            Err(error) => Self::report(slf, error, "Exception in protocol.connection_made()"),
+        if let Err(error) = made {
+            Self::report(slf, error, "Exception in protocol.connection_made()")?;
         }
+        watched.or_else(|error| Self::fatal_error(slf, error, "Fatal error: the socket cannot be watched"))
     }
 
     /// Closes once what waits is sent.
@@ -108,7 +112,7 @@ impl DatagramTransport {
             state.lost += u32::from(lose_now);
             lose_now
         };
-        this.update_interest(py)?;
+        Self::update_interest(slf)?;
         if lose_now { Self::schedule_lost(slf, None) } else { Ok(()) }
     }
 
@@ -127,7 +131,7 @@ impl DatagramTransport {
             std::mem::take(&mut state.queue)
         };
         drop(discarded);
-        this.update_interest(py)?;
+        Self::update_interest(slf)?;
         Self::schedule_lost(slf, exception)
     }
 
@@ -151,13 +155,14 @@ impl DatagramTransport {
             Watches::remove_transport(this.event_loop.bind(py), this.fd, key);
         }
         drop(protocol);
-        if let Some(sock) = sock {
-            sock.bind(py).call_method0(intern!(py, "close"))?;
+        let closed = match sock {
+            Some(sock) => sock.bind(py).call_method0(intern!(py, "close")).map(drop),
+            None => Ok(()),
+        };
+        if let Err(error) = closed {
+            Self::report(slf, error, "Exception while the socket was closed")?;
         }
-        match told {
-            Ok(()) => Ok(()),
-            Err(error) => Self::report(slf, error, "Exception in protocol.connection_lost()"),
-        }
+        told.or_else(|error| Self::report(slf, error, "Exception in protocol.connection_lost()"))
     }
 
     /// Ends the transport because of `error`. Network errors are the protocol's business alone; others are bugs, and
@@ -200,9 +205,17 @@ impl DatagramTransport {
     }
 }
 
+impl DatagramTransport {
+    /// Warns of a socket that nobody closed, and closes it.
+    pub(super) fn finalize(&self, sock: Option<Py<PyAny>>) {
+        if let Some(sock) = sock {
+            close_unclosed(&sock, &self.extra, &format!("unclosed transport <DatagramTransport fd={}>", self.fd));
+        }
+    }
+}
+
 impl Drop for DatagramTransport {
     fn drop(&mut self) {
-        let Some(sock) = self.state.take_in_gc().and_then(|state| state.sock) else { return };
-        close_unclosed(&sock, &self.extra, &format!("unclosed transport <DatagramTransport fd={}>", self.fd));
+        self.finalize(self.state.take_in_gc().and_then(|state| state.sock));
     }
 }

@@ -1,27 +1,29 @@
 //! What Python sees of a datagram transport.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 use super::{DatagramTransport, State};
 use crate::event_loop::{Loop, SCRATCH_BYTES};
+use crate::watches::Watching;
 
 #[pymethods]
 impl DatagramTransport {
     /// Transports are made by their loop: `loop._make_datagram_transport()`.
     #[new]
     #[pyo3(signature = (event_loop, sock, protocol, address=None, waiter=None, extra=None))]
-    fn new<'py>(
-        event_loop: &Bound<'py, Loop>,
-        sock: &Bound<'py, PyAny>,
-        protocol: &Bound<'py, PyAny>,
-        address: Option<Bound<'py, PyAny>>,
-        waiter: Option<Bound<'py, PyAny>>,
-        extra: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        Self::open(event_loop, sock, protocol, address, waiter, extra)
+    fn new(
+        event_loop: &Bound<'_, Loop>,
+        sock: &Bound<'_, PyAny>,
+        protocol: &Bound<'_, PyAny>,
+        address: Option<Bound<'_, PyAny>>,
+        waiter: Option<Bound<'_, PyAny>>,
+        extra: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Self>> {
+        Self::open(event_loop, sock, protocol, address, waiter, extra).map(Bound::unbind)
     }
 
     /// Sends a datagram to `addr`, or to the only peer; never blocks, keeps what the socket does not take.
@@ -59,23 +61,24 @@ impl DatagramTransport {
     }
 
     /// The protocol hears of no more datagrams until `resume_reading()`.
-    fn pause_reading(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.is_reading(py) {
+    fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        if !this.is_reading(slf.py()) {
             return Ok(());
         }
-        self.state.borrow_mut(py).is_reading_paused = true;
-        self.update_interest(py)
+        this.state.borrow_mut(slf.py()).is_reading_paused = true;
+        Self::update_interest(slf)
     }
 
-    fn resume_reading(&self, py: Python<'_>) -> PyResult<()> {
+    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         {
-            let mut state = self.state.borrow_mut(py);
+            let mut state = slf.get().state.borrow_mut(slf.py());
             if state.is_closing || !state.is_reading_paused {
                 return Ok(());
             }
             state.is_reading_paused = false;
         }
-        self.update_interest(py)
+        Self::update_interest(slf)
     }
 
     fn set_protocol(&self, protocol: &Bound<'_, PyAny>) {
@@ -161,8 +164,9 @@ impl DatagramTransport {
     fn class(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
-        let class =
-            CLASS.get_or_try_init(py, || PyResult::Ok(py.import("asyncio")?.getattr("DatagramTransport")?.unbind()))?;
+        let class = CLASS.get_or_try_init(py, || {
+            PyResult::Ok(py.import("aioxide._transports")?.getattr("DatagramTransport")?.unbind())
+        })?;
         Ok(class.clone_ref(py))
     }
 
@@ -186,8 +190,14 @@ impl DatagramTransport {
         text
     }
 
+    /// What the collector calls before it takes cycles apart: the socket is still whole then. See [`add_finalizer`].
+    fn _finalize(&self, py: Python<'_>) {
+        let sock = self.state.borrow_mut(py).sock.take();
+        self.finalize(sock);
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.traverse(visit)
+        self.traverse(&visit)
     }
 
     fn __clear__(&self) {
@@ -198,4 +208,10 @@ impl DatagramTransport {
             *state = State { sock, ..State::default() };
         });
     }
+}
+
+/// Makes `_finalize` the class's `__del__`, for which PyO3 has no place.
+pub fn add_finalizer(py: Python<'_>) -> PyResult<()> {
+    let class = py.get_type::<DatagramTransport>();
+    class.setattr(intern!(py, "__del__"), class.getattr(intern!(py, "_finalize"))?)
 }

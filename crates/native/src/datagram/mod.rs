@@ -21,9 +21,13 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+pub use methods::add_finalizer;
+
 use crate::address::{IpFamily, PeerTuples};
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
+use crate::raw::{self, Made};
+use crate::watches::Watching;
 
 /// A datagram socket, as `asyncio` transports are: made by the loop, used by a protocol.
 #[pyclass(module = "aioxide", name = "DatagramTransport", frozen, dict, weakref, subclass)]
@@ -40,6 +44,7 @@ pub struct DatagramTransport {
     /// Set if the driver can be used.
     ip_family: Option<IpFamily>,
     state: GilCell<State>,
+    made: Made,
 }
 
 /// A datagram that waits, and where it goes.
@@ -77,16 +82,35 @@ impl State {
     }
 }
 
+impl Watching for DatagramTransport {
+    fn event_loop(&self) -> &Py<Loop> {
+        &self.event_loop
+    }
+
+    fn wanted(&self, py: Python<'_>) -> (Option<SourceKey>, Interest) {
+        let state = self.state.borrow(py);
+        (state.key, state.interest())
+    }
+
+    fn fail(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        Self::fatal_error(slf, error, "Fatal error: the socket cannot be watched")
+    }
+}
+
 impl DatagramTransport {
-    /// Acts on readiness.
+    /// Acts on readiness. What goes wrong ends this endpoint, and never the loop's run.
     pub fn on_ready(slf: &Bound<'_, Self>, readiness: Readiness) -> PyResult<()> {
-        if readiness.readable {
-            Self::read_ready(slf)?;
-        }
-        if readiness.writable {
-            Self::write_ready(slf)?;
-        }
-        Ok(())
+        let read = if readiness.readable { Self::read_ready(slf) } else { Ok(()) };
+        let done = match read {
+            Ok(()) if readiness.writable => raw::in_context(slf.py(), &slf.get().context, || Self::write_ready(slf)),
+            other => other,
+        };
+        done.or_else(|error| Self::fatal_error(slf, error, "Fatal error on datagram transport"))
+    }
+
+    /// What the reactor watches for this transport.
+    pub fn interest(&self, py: Python<'_>) -> Interest {
+        self.state.borrow(py).interest()
     }
 
     fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
@@ -97,21 +121,10 @@ impl DatagramTransport {
         self.state.borrow(py).sock.as_ref().map(|sock| sock.bind(py).clone())
     }
 
-    /// Tells the reactor what to watch now.
-    fn update_interest(&self, py: Python<'_>) -> PyResult<()> {
-        let (key, interest) = {
-            let state = self.state.borrow(py);
-            (state.key, state.interest())
-        };
-        let (Some(key), Ok(handle)) = (key, self.event_loop.get().loop_handle(py)) else { return Ok(()) };
-        match handle.set_interest(key, interest) {
-            // The number was closed behind our back and taken over by somebody else.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => Ok(other?),
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.made.is_made() {
+            return Ok(());
         }
-    }
-
-    fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         visit.call(&self.extra)?;
         visit.call(&self.context)?;

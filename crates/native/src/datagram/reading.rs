@@ -2,17 +2,15 @@
 
 use std::io::ErrorKind;
 
-use aioxide::driver::socket;
 use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 use super::DatagramTransport;
 use crate::address::to_tuple;
 use crate::errors::{os_error, would_block};
 use crate::event_loop::SCRATCH_BYTES;
-use crate::raw;
+use crate::{raw, receive};
 
 /// So many datagrams are received at one readiness; more make another event.
 const DATAGRAMS_PER_EVENT: usize = 16;
@@ -23,64 +21,65 @@ type Received<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
 impl DatagramTransport {
     /// Receives what is there, and tells the protocol.
     pub(super) fn read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let context = &slf.get().context;
+        raw::in_context(slf.py(), context, || {
+            for _ in 0..DATAGRAMS_PER_EVENT {
+                if !Self::read_one(slf)? {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Receives a datagram and tells the protocol; whether there may be another for it.
+    fn read_one(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
-        for _ in 0..DATAGRAMS_PER_EVENT {
-            let (protocol, sock) = {
-                let state = this.state.borrow(py);
-                if state.lost > 0 || !state.interest().readable {
-                    return Ok(());
+        let protocol = {
+            let state = this.state.borrow(py);
+            if state.lost > 0 || !state.interest().readable {
+                return Ok(false);
+            }
+            let Some(protocol) = &state.protocol else { return Ok(false) };
+            protocol.bind(py).clone()
+        };
+        match this.receive(py) {
+            Ok(None) => Ok(false),
+            Ok(Some(received)) => {
+                // As in asyncio, a failure is no reason to end the transport.
+                if let Err(error) = protocol.call_method1(intern!(py, "datagram_received"), received) {
+                    Self::report(slf, error, "Exception in protocol.datagram_received()")?;
                 }
-                let (Some(protocol), Some(sock)) = (&state.protocol, &state.sock) else { return Ok(()) };
-                (protocol.bind(py).clone(), sock.bind(py).clone())
-            };
-            match this.receive(&sock) {
-                Ok(None) => return Ok(()),
-                Ok(Some(received)) => {
-                    let told = raw::in_context(py, &this.context, || {
-                        protocol.call_method1(intern!(py, "datagram_received"), received)
-                    });
-                    // As in asyncio, that is no reason to end the transport.
-                    if let Err(error) = told {
-                        Self::report(slf, error, "Exception in protocol.datagram_received()")?;
-                    }
+                Ok(true)
+            }
+            Err(error) if error.is_instance_of::<PyOSError>(py) => {
+                if let Err(error) = Self::tell_error(&protocol, error) {
+                    Self::report(slf, error, "Exception in protocol.error_received()")?;
                 }
-                Err(error) if error.is_instance_of::<PyOSError>(py) => {
-                    let told = raw::in_context(py, &this.context, || Self::tell_error(&protocol, error));
-                    return match told {
-                        Ok(()) => Ok(()),
-                        Err(error) => Self::report(slf, error, "Exception in protocol.error_received()"),
-                    };
-                }
-                Err(error) => return Self::fatal_error(slf, error, "Fatal read error on datagram transport"),
+                Ok(false)
+            }
+            Err(error) => {
+                Self::fatal_error(slf, error, "Fatal read error on datagram transport")?;
+                Ok(false)
             }
         }
-        Ok(())
     }
 
     /// One datagram, or `None` when there is none.
-    fn receive<'py>(&self, sock: &Bound<'py, PyAny>) -> PyResult<Option<Received<'py>>> {
-        let py = sock.py();
+    fn receive<'py>(&self, py: Python<'py>) -> PyResult<Option<Received<'py>>> {
         if self.ip_family.is_none() {
+            let Some(sock) = self.sock(py) else { return Ok(None) };
             return match sock.call_method1(intern!(py, "recvfrom"), (SCRATCH_BYTES,)) {
                 Ok(received) => received.extract().map(Some),
                 Err(error) if would_block(py, &error) => Ok(None),
                 Err(error) => Err(error),
             };
         }
-        let (data, peer) = {
-            let mut scratch = self.event_loop.get().scratch.borrow_mut(py);
-            scratch.clear();
-            scratch.reserve(SCRATCH_BYTES);
-            match socket::recv_from(self.fd, &mut scratch.spare_capacity_mut()[..SCRATCH_BYTES]) {
-                Ok((received, peer)) => {
-                    // SAFETY: the kernel wrote that many bytes.
-                    unsafe { scratch.set_len(received) };
-                    (PyBytes::new(py, &scratch).into_any(), peer)
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-                Err(error) => return Err(os_error(error)),
-            }
+        let (data, peer) = match receive::recv_from(self.event_loop.bind(py), self.fd, SCRATCH_BYTES) {
+            Ok((data, peer)) => (data.into_any(), peer),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(os_error(error)),
         };
         let Some(peer) = peer else { return Ok(Some((data, py.None().into_bound(py)))) };
         let kept = self.state.borrow(py).peers.get(py, peer);

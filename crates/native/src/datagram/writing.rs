@@ -12,21 +12,17 @@ use super::DatagramTransport;
 use crate::address::from_tuple;
 use crate::errors::{os_error, would_block};
 use crate::raw;
+use crate::watches::Watching;
 
 /// asyncio's default high-water mark.
 pub const DEFAULT_HIGH_WATER_BYTES: usize = 64 * 1024;
 /// So many datagrams into an ended transport pass before a warning is logged.
 const LOST_DATAGRAMS_BEFORE_WARNING: u32 = 5;
 
-/// What a datagram that waits counts for beside its data: since 3.13, so that empty ones have an end, too.
-fn header_bytes(py: Python<'_>) -> usize {
-    if sends_empty(py) { 8 } else { 0 }
-}
-
 /// Whether empty datagrams are sent (3.13) or ignored.
-fn sends_empty(py: Python<'_>) -> bool {
-    py.version_info() >= (3, 13)
-}
+const SENDS_EMPTY: bool = cfg!(Py_3_13);
+/// What a datagram that waits counts for beside its data: since 3.13, so that empty ones have an end, too.
+const HEADER_BYTES: usize = if SENDS_EMPTY { 8 } else { 0 };
 
 impl DatagramTransport {
     /// Sends a datagram, or keeps it if there is no room now.
@@ -38,7 +34,7 @@ impl DatagramTransport {
         let py = slf.py();
         let this = slf.get();
         check_data(data)?;
-        if !sends_empty(py) && !data.is_truthy()? {
+        if !SENDS_EMPTY && !data.is_truthy()? {
             return Ok(());
         }
         let address = this.checked_address(address)?;
@@ -68,10 +64,10 @@ impl DatagramTransport {
         };
         {
             let mut state = this.state.borrow_mut(py);
-            state.queue_bytes += data.as_bytes().len() + header_bytes(py);
+            state.queue_bytes += data.as_bytes().len() + HEADER_BYTES;
             state.queue.push_back((data.unbind(), address.map(Bound::unbind)));
         }
-        this.update_interest(py)?;
+        Self::update_interest(slf)?;
         Self::maybe_pause_protocol(slf)
     }
 
@@ -94,7 +90,6 @@ impl DatagramTransport {
     /// Gives a datagram to the kernel; `false` when there is no room for it.
     fn transmit(&self, data: &Bound<'_, PyAny>, address: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let py = data.py();
-        let Some(sock) = self.sock(py) else { return Ok(true) };
         let address = address.or_else(|| self.address.as_ref().map(|address| address.bind(py)));
         if let Some(family) = self.ip_family {
             let destination = match address {
@@ -117,6 +112,7 @@ impl DatagramTransport {
                 None => {}
             }
         }
+        let Some(sock) = self.sock(py) else { return Ok(true) };
         let sent = if self.is_connected {
             sock.call_method1(intern!(py, "send"), (data,))
         } else {
@@ -152,7 +148,7 @@ impl DatagramTransport {
                 let mut state = this.state.borrow_mut(py);
                 let first = state.queue.pop_front();
                 if let Some((data, _)) = &first {
-                    state.queue_bytes -= data.as_bytes(py).len() + header_bytes(py);
+                    state.queue_bytes -= data.as_bytes(py).len() + HEADER_BYTES;
                 }
                 first
             };
@@ -170,7 +166,7 @@ impl DatagramTransport {
         }
         // May send or close.
         Self::maybe_resume_protocol(slf)?;
-        this.update_interest(py)?;
+        Self::update_interest(slf)?;
         Self::drained(slf)
     }
 

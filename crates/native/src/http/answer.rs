@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use aioxide::http::{Bytes, Client, Error, HeaderMap, Request, Response, ResponseBody, Timings, Version};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -12,6 +12,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 
 use super::convert;
 use super::outbox::{Delivery, Outcome, Slot};
+use super::waiting::Waiting;
 
 /// A body up to this size is copied out of the buffer that its connection reads into, so that this is used again.
 const COMPACT_BYTES_MAX: usize = 16 * 1024;
@@ -162,7 +163,11 @@ impl Stream {
     fn close(&self) {
         let mut flow = self.lock();
         flow.closed = true;
+        let wanted = flow.wanted.take();
         wake(flow);
+        if let Some(wanted) = wanted {
+            wanted.deliver(Outcome::Wake);
+        }
     }
 
     fn is_closed(&self) -> bool {
@@ -194,7 +199,7 @@ async fn pump(stream: Arc<Stream>, mut body: ResponseBody) {
         let wanted = flow.wanted.take();
         drop(flow);
         if let Some(wanted) = wanted {
-            wanted.deliver(Outcome::Piece(Arc::clone(&stream)));
+            wanted.deliver(Outcome::Wake);
         }
         if has_ended {
             return;
@@ -344,27 +349,14 @@ impl RawResponse {
         Ok(timings)
     }
 
-    /// A future of the next piece of the body; empty at its end.
-    fn read_chunk<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let stream = self.stream()?;
-        let Some(event_loop) = &self.event_loop else {
+    /// An awaitable of the next piece of the body; empty at its end. Cancelling it loses nothing.
+    fn read_chunk(slf: &Bound<'_, Self>) -> PyResult<NextPiece> {
+        let this = slf.get();
+        this.stream()?;
+        if this.event_loop.is_none() {
             return Err(PyRuntimeError::new_err("this response belongs to no loop: use read_chunk_blocking()"));
-        };
-        let event_loop = event_loop.bind(py);
-        let future = event_loop.call_method0(intern!(py, "create_future"))?;
-        loop {
-            match stream.take() {
-                Some(Ok(piece)) => {
-                    future.call_method1(intern!(py, "set_result"), (PyBytes::new(py, &piece),))?;
-                }
-                Some(Err(error)) => {
-                    future.call_method1(intern!(py, "set_exception"), (convert::exception(py, &error),))?;
-                }
-                None if stream.want(py, Delivery::to_future(event_loop, &future))? => {}
-                None => continue,
-            }
-            return Ok(future);
         }
+        Ok(NextPiece { response: slf.clone().unbind(), waiting: Waiting::default() })
     }
 
     /// The next piece of the body; empty at its end.
@@ -400,6 +392,53 @@ impl RawResponse {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)
+    }
+}
+
+/// What `read_chunk` gives. The piece is taken by whoever is resumed with it, so that nobody else loses it: a future
+/// that held it would keep it from the next reader when its own was cancelled at that moment.
+#[pyclass(module = "aioxide._native", frozen)]
+pub struct NextPiece {
+    response: Py<RawResponse>,
+    waiting: Waiting,
+}
+
+#[pymethods]
+impl NextPiece {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(yielded) = self.waiting.go_on(py) {
+            return yielded;
+        }
+        let response = self.response.get();
+        let stream = response.stream()?;
+        loop {
+            match stream.take() {
+                Some(Ok(piece)) => return Err(PyStopIteration::new_err((PyBytes::new(py, &piece).unbind(),))),
+                Some(Err(error)) => return Err(convert::exception(py, &error)),
+                None => {}
+            }
+            let Some(event_loop) = &response.event_loop else { return Err(PyStopIteration::new_err(())) };
+            let event_loop = event_loop.bind(py);
+            let future = event_loop.call_method0(intern!(py, "create_future"))?;
+            if stream.want(py, Delivery::to_future(event_loop, &future))? {
+                if let Some(yielded) = self.waiting.begin(&future)? {
+                    return yielded;
+                }
+            }
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.response)?;
+        self.waiting.traverse(&visit)
     }
 }
 

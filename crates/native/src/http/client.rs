@@ -173,7 +173,7 @@ impl HttpClient {
             drop(task);
             match outcome? {
                 Outcome::Answer(fetched) => fetched,
-                Outcome::Piece(_) | Outcome::Wake => return Err(PyRuntimeError::new_err("a response was expected")),
+                Outcome::Wake => return Err(PyRuntimeError::new_err("a response was expected")),
             }
         } else {
             let pools = Arc::clone(&self.pools);

@@ -15,7 +15,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
-use pyo3::types::{PyIterator, PyList, PyTuple};
+use pyo3::types::{PyList, PyTuple};
 
 use super::answer::{self, Answer, RawResponse};
 use super::background::{self, RemoteTask};
@@ -23,6 +23,7 @@ use super::client::{Pools, SendRequest};
 use super::convert::{self, Terms};
 use super::on_loop::{Job, native_handle};
 use super::outbox::{Delivery, Outcome};
+use super::waiting::Waiting;
 
 /// So many outcomes may wait for the iterator, or twice the limit if that is more.
 const WAITING_MIN: usize = 256;
@@ -220,7 +221,7 @@ impl FetchMany {
         if slf.get().shared.lock().left == 0 {
             return Err(PyStopAsyncIteration::new_err(()));
         }
-        Ok(Next { many: slf.unbind(), waiting: Mutex::default() })
+        Ok(Next { many: slf.unbind(), waiting: Waiting::default() })
     }
 
     /// Drops the requests that are under way or have not begun. Idempotent.
@@ -248,8 +249,7 @@ impl FetchMany {
 #[pyclass(module = "aioxide._native", frozen)]
 pub struct Next {
     many: Py<FetchMany>,
-    /// The iterator of the future that it waits for.
-    waiting: Mutex<Option<Py<PyIterator>>>,
+    waiting: Waiting,
 }
 
 #[pymethods]
@@ -264,13 +264,8 @@ impl Next {
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let many = self.many.get();
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(waiting) = waiting {
-            // The future's own iterator raises what the future does, a cancellation above all.
-            if let Some(yielded) = waiting.bind(py).clone().next() {
-                self.wait_on(waiting);
-                return yielded;
-            }
+        if let Some(yielded) = self.waiting.go_on(py) {
+            return yielded;
         }
         if let Some((index, fetched)) = many.shared.take() {
             let item = match fetched {
@@ -288,32 +283,19 @@ impl Next {
         }
         let event_loop = many.event_loop.bind(py);
         let future = event_loop.call_method0(intern!(py, "create_future"))?;
-        let mut iterator = future.call_method0(intern!(py, "__await__"))?.try_iter()?;
         if !self.wait_for(event_loop, &future) {
             return self.__next__(py);
         }
-        let Some(yielded) = iterator.next() else { return self.__next__(py) };
-        self.wait_on(iterator.unbind());
-        yielded
+        self.waiting.begin(&future)?.unwrap_or_else(|| self.__next__(py))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.many)?;
-        match self.waiting.try_lock() {
-            Ok(waiting) => visit.call(&*waiting),
-            // It is being changed, so somebody uses it.
-            Err(_) => Ok(()),
-        }
+        self.waiting.traverse(&visit)
     }
 }
 
 impl Next {
-    fn wait_on(&self, iterator: Py<PyIterator>) {
-        let before = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).replace(iterator);
-        // What is dropped may run anything, so nothing is locked by now.
-        drop(before);
-    }
-
     /// Has the next outcome wake `future`; false if there is no need to wait.
     fn wait_for(&self, event_loop: &Bound<'_, PyAny>, future: &Bound<'_, PyAny>) -> bool {
         let delivery = Delivery::to_future(event_loop, future);

@@ -21,6 +21,7 @@ mod many;
 mod on_loop;
 mod outbox;
 mod server;
+mod waiting;
 
 use pyo3::prelude::*;
 

@@ -6,12 +6,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use aioxide::http::Error;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyDict;
 
-use super::answer::{Answer, RawResponse, Stream};
+use super::answer::{Answer, RawResponse};
 use super::{background, convert};
 use crate::event_loop::Loop;
 use crate::host::Job;
@@ -27,9 +26,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub enum Outcome {
     /// A response, or why there is none.
     Answer(Result<Box<Answer>, Error>),
-    /// The stream has a piece of its body, or its end.
-    Piece(Arc<Stream>),
-    /// Look again.
+    /// There is something to be taken: look again.
     Wake,
 }
 
@@ -118,10 +115,6 @@ impl Receiver {
 /// Completes a future, unless it is done; what cannot be raised anywhere goes to the loop's exception handler.
 fn complete(event_loop: &Bound<'_, PyAny>, future: &Bound<'_, PyAny>, outcome: Outcome) {
     let py = event_loop.py();
-    if matches!(outcome, Outcome::Piece(_)) && is_done(future) {
-        // Cancelled meanwhile. The stream keeps the piece for the next who asks.
-        return;
-    }
     let completed = value(py, outcome, event_loop).and_then(|value| match value {
         Ok(value) => future.call_method1(intern!(py, "set_result"), (value,)),
         Err(error) => future.call_method1(intern!(py, "set_exception"), (error,)),
@@ -147,11 +140,6 @@ fn value<'py>(py: Python<'py>, outcome: Outcome, event_loop: &Bound<'py, PyAny>)
             Ok(Bound::new(py, response)?.into_any())
         }
         Outcome::Answer(Err(error)) => Err(convert::exception(py, &error)),
-        Outcome::Piece(stream) => match stream.take() {
-            Some(Ok(piece)) => Ok(PyBytes::new(py, &piece).into_any()),
-            Some(Err(error)) => Err(convert::exception(py, &error)),
-            None => Err(PyRuntimeError::new_err("another read took this piece of the body")),
-        },
         Outcome::Wake => Ok(py.None().into_bound(py)),
     })
 }

@@ -1,8 +1,8 @@
 //! One try of an operation.
 //!
-//! What is hot goes straight to the driver: receiving and sending on a plain `socket.socket`, whatever its family. What
-//! is cold or has addresses of many kinds asks the socket object's own methods, and so does every socket that is not
-//! plainly a `socket.socket`: a subclass may have methods of its own.
+//! What is hot goes straight to the driver: receiving and sending on a plain `socket.socket`, whatever its family, and
+//! with IP addresses ([`datagrams`]). What is cold or has other addresses asks the socket object's own methods, and so
+//! does every socket that is not plainly a `socket.socket`: a subclass may have methods of its own.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
@@ -15,9 +15,11 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyMemoryView, PySlice};
 
+use super::datagrams;
 use crate::errors::{os_error, would_block};
 use crate::event_loop::{Loop, SCRATCH_BYTES};
 use crate::raw::{self, BytesBuilder};
+use crate::receive;
 
 /// So many pieces are sent without a pause, however fast the peer takes them.
 const SENDS_PER_TURN: usize = 16;
@@ -88,7 +90,7 @@ impl Request {
         Ok(())
     }
 
-    pub fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Recv { size } | Self::RecvFrom { size } => visit.call(size),
             Self::RecvInto { buffer } => visit.call(buffer),
@@ -113,21 +115,12 @@ pub fn attempt(event_loop: &Bound<'_, Loop>, sock: &Bound<'_, PyAny>, request: &
     match request {
         Request::Recv { size } => recv(event_loop, sock, size.bind(py)),
         Request::RecvInto { buffer } => recv_into(event_loop, sock, buffer.bind(py)),
-        Request::RecvFrom { size } => {
-            outcome(py, sock.call_method1(intern!(py, "recvfrom"), (&*size,)), Direction::Read)
-        }
+        Request::RecvFrom { size } => datagrams::recv_from(event_loop, sock, size.bind(py)),
         Request::RecvFromInto { buffer, size } => {
-            let buffer = buffer.bind(py);
-            let size = match size {
-                Some(size) if size.bind(py).is_truthy()? => size.bind(py).clone(),
-                _ => buffer.len()?.into_pyobject(py)?.into_any(),
-            };
-            outcome(py, sock.call_method1(intern!(py, "recvfrom_into"), (buffer, size)), Direction::Read)
+            datagrams::recv_from_into(event_loop, sock, buffer.bind(py), size.as_ref().map(|size| size.bind(py)))
         }
         Request::SendAll(outgoing) => send_all(event_loop, sock, outgoing),
-        Request::SendTo { data, address } => {
-            outcome(py, sock.call_method1(intern!(py, "sendto"), (&*data, &*address)), Direction::Write)
-        }
+        Request::SendTo { data, address } => datagrams::send_to(event_loop, sock, data.bind(py), address.bind(py)),
         Request::Accept => accept(sock),
         Request::Connect { address, phase } => connect(event_loop, sock, address, phase),
     }
@@ -143,7 +136,7 @@ pub fn is_plain(sock: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// The descriptor of a socket that may be used without asking its object. One of an open transport is refused before
 /// anything is taken from it.
-fn plain_descriptor(event_loop: &Bound<'_, Loop>, sock: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
+pub(super) fn plain_descriptor(event_loop: &Bound<'_, Loop>, sock: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
     if !is_plain(sock)? {
         return Ok(None);
     }
@@ -157,7 +150,7 @@ fn plain_descriptor(event_loop: &Bound<'_, Loop>, sock: &Bound<'_, PyAny>) -> Py
 }
 
 /// The outcome of a method of the socket.
-fn outcome(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>, direction: Direction) -> PyResult<Attempt> {
+pub(super) fn outcome(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>, direction: Direction) -> PyResult<Attempt> {
     match result {
         Ok(value) => Ok(Attempt::Done(value.unbind())),
         Err(error) if would_block(py, &error) => Ok(Attempt::Blocked(direction)),
@@ -182,14 +175,7 @@ fn recv(event_loop: &Bound<'_, Loop>, sock: &Bound<'_, PyAny>, size: &Bound<'_, 
             Err(error) => Err(error),
         }
     } else {
-        let mut scratch = event_loop.get().scratch.borrow_mut(py);
-        scratch.clear();
-        scratch.reserve(SCRATCH_BYTES);
-        socket::recv(fd, &mut scratch.spare_capacity_mut()[..wanted]).map(|received| {
-            // SAFETY: the kernel wrote that many bytes.
-            unsafe { scratch.set_len(received) };
-            PyBytes::new(py, &scratch)
-        })
+        receive::recv(event_loop, fd, wanted)
     };
     match received {
         Ok(data) => Ok(Attempt::Done(data.into_any().unbind())),
@@ -214,7 +200,7 @@ fn recv_into(event_loop: &Bound<'_, Loop>, sock: &Bound<'_, PyAny>, buffer: &Bou
     outcome(py, sock.call_method1(intern!(py, "recv_into"), (buffer,)), Direction::Read)
 }
 
-fn failed(error: io::Error, direction: Direction) -> PyResult<Attempt> {
+pub(super) fn failed(error: io::Error, direction: Direction) -> PyResult<Attempt> {
     match error.kind() {
         ErrorKind::WouldBlock => Ok(Attempt::Blocked(direction)),
         _ => Err(os_error(error)),

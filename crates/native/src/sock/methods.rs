@@ -1,12 +1,11 @@
 //! The `sock_*` methods of the loop.
 
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::SocketOperation;
 use super::attempt::Request;
-use crate::event_loop::{Loop, fast_methods};
+use crate::event_loop::Loop;
 use crate::raw::{self, FastArgs};
 
 impl Loop {
@@ -68,15 +67,16 @@ fn owned(slf: &Bound<'_, Loop>, argument: Option<Bound<'_, PyAny>>) -> Py<PyAny>
     argument.map_or_else(|| slf.py().None(), Bound::unbind)
 }
 
-fast_methods!(
-    sock_recv,
-    sock_recv_into,
-    sock_recvfrom,
-    sock_recvfrom_into,
-    sock_sendall,
-    sock_sendto,
-    sock_accept,
-    sock_connect
+raw::fast_methods!(
+    Loop;
+    sock_recv => Loop::sock_recv,
+    sock_recv_into => Loop::sock_recv_into,
+    sock_recvfrom => Loop::sock_recvfrom,
+    sock_recvfrom_into => Loop::sock_recvfrom_into,
+    sock_sendall => Loop::sock_sendall,
+    sock_sendto => Loop::sock_sendto,
+    sock_accept => Loop::sock_accept,
+    sock_connect => Loop::sock_connect
 );
 
 /// Adds the methods to `Loop`.

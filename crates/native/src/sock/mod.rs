@@ -7,6 +7,7 @@
 //! loses no data.
 
 mod attempt;
+mod datagrams;
 mod methods;
 mod operation;
 

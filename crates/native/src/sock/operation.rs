@@ -2,17 +2,16 @@
 
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyTuple, PyType};
 
 use super::attempt::{self, Attempt, Direction, Request};
+use crate::coroutine::{check_first_send, stop_iteration, to_throw, warn_never_awaited};
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
-use crate::raw;
 use crate::watches::Watches;
 
 /// An operation on a socket that was asked for: a coroutine to whoever awaits it.
@@ -70,9 +69,9 @@ impl SocketOperation {
         let state = self.state.replace(py, State::Finished);
         let mut request = match state {
             State::Created(request) => {
-                if sent.is_some_and(|value| !value.is_none()) {
+                if let Err(error) = check_first_send(sent) {
                     let _created = self.state.replace(py, State::Created(request));
-                    return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
+                    return Err(error);
                 }
                 self.check(py)?;
                 request
@@ -148,15 +147,16 @@ impl SocketOperation {
         let event_loop = self.event_loop.bind(py);
         let sock = self.sock.bind(py);
         let fd: RawFd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
-        let future = new_future(event_loop)?;
+        let future = Loop::new_future(event_loop)?;
         if let Request::Connect { .. } = request {
             // An edge from before the attempt says nothing about it.
             Watches::settle(event_loop, fd)?;
         }
-        if !Watches::has_kept(event_loop, sock, fd) {
+        let for_reading = direction == Direction::Read;
+        if !Watches::put_future(event_loop, sock, fd, for_reading, &future)? {
             event_loop.call_method1(intern!(py, "_ensure_fd_no_transport"), (fd,))?;
+            Watches::add_future(event_loop, sock, fd, for_reading, &future)?;
         }
-        Watches::add_future(event_loop, sock, fd, direction == Direction::Read, &future)?;
         future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
         let wait = Wait { fd, direction, future: future.clone().unbind() };
         let _taken = self.state.replace(py, State::Waiting(request, wait));
@@ -249,14 +249,14 @@ impl SocketOperation {
         visit.call(&self.sock)?;
         let Some(state) = self.state.try_borrow_in_gc() else { return Ok(()) };
         match &*state {
-            State::Created(request) | State::Yielded(request) => request.traverse(visit),
+            State::Created(request) | State::Yielded(request) => request.traverse(&visit),
             State::Waiting(request, wait) => {
                 visit.call(&wait.future)?;
-                request.traverse(visit)
+                request.traverse(&visit)
             }
             State::Resolving(request, inner) => {
                 visit.call(inner)?;
-                request.traverse(visit)
+                request.traverse(&visit)
             }
             State::Finished => Ok(()),
         }
@@ -269,56 +269,8 @@ impl SocketOperation {
 
 impl Drop for SocketOperation {
     fn drop(&mut self) {
-        let Some(State::Created(_)) = self.state.take_in_gc() else { return };
-        Python::attach(|py| {
-            // Finalizers must leave the exception that is being handled alone.
-            let pending = PyErr::take(py);
-            let text = std::ffi::CString::new(format!("coroutine 'EventLoop.{}' was never awaited", self.name));
-            let category = py.get_type::<PyRuntimeWarning>();
-            if let Err(error) = text.map_err(PyErr::from).and_then(|text| PyErr::warn(py, &category, &text, 1)) {
-                error.write_unraisable(py, None);
-            }
-            if let Some(pending) = pending {
-                pending.restore(py);
-            }
-        });
+        if let Some(State::Created(_)) = self.state.take_in_gc() {
+            warn_never_awaited(&self.qualified_name());
+        }
     }
-}
-
-/// How a coroutine gives its result.
-fn stop_iteration(py: Python<'_>, value: Py<PyAny>) -> PyErr {
-    match py.get_type::<PyStopIteration>().call1((value,)) {
-        Ok(stop) => PyErr::from_value(stop),
-        Err(error) => error,
-    }
-}
-
-/// The exception that `throw()` was called with, in either of its forms.
-fn to_throw(typ: &Bound<'_, PyAny>, val: Option<&Bound<'_, PyAny>>, tb: Option<&Bound<'_, PyAny>>) -> PyResult<PyErr> {
-    let exception = match (typ.cast::<PyType>(), val.filter(|val| !val.is_none())) {
-        (Err(_), None) => typ.clone(),
-        (Err(_), Some(_)) => return Err(PyTypeError::new_err("instance exception may not have a separate value")),
-        (Ok(_), None) => typ.call0()?,
-        (Ok(class), Some(val)) if val.is_instance(class)? => val.clone(),
-        (Ok(_), Some(val)) => match val.cast::<PyTuple>() {
-            Ok(args) => typ.call1(args)?,
-            Err(_) => typ.call1((val,))?,
-        },
-    };
-    if let Some(tb) = tb.filter(|tb| !tb.is_none()) {
-        exception.setattr(intern!(tb.py(), "__traceback__"), tb)?;
-    }
-    // What is no exception becomes a TypeError.
-    Ok(PyErr::from_value(exception))
-}
-
-/// An `asyncio.Future` of the loop.
-fn new_future<'py>(event_loop: &Bound<'py, Loop>) -> PyResult<Bound<'py, PyAny>> {
-    static FUTURE: PyOnceLock<(Py<PyAny>, Py<PyTuple>)> = PyOnceLock::new();
-    let py = event_loop.py();
-    let (class, names) = FUTURE.get_or_try_init(py, || {
-        let names = PyTuple::new(py, [intern!(py, "loop")])?;
-        PyResult::Ok((py.import("asyncio")?.getattr("Future")?.unbind(), names.unbind()))
-    })?;
-    raw::call_with_keyword(class.bind(py), names.bind(py), event_loop.as_any())
 }

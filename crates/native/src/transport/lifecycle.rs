@@ -1,7 +1,7 @@
 //! From `connection_made` to `connection_lost`.
 
 use aioxide::driver::socket;
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyAttributeError, PyConnectionError, PyOSError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -14,7 +14,8 @@ use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::host::Job;
 use crate::raw::{self, SocketLayout};
-use crate::watches::{Owner, Watches};
+use crate::streams;
+use crate::watches::{Owner, Watches, Watching, wake};
 
 /// A scheduled step in a transport's life.
 pub enum TransportJob {
@@ -53,10 +54,12 @@ impl SocketTransport {
         waiter: Option<Bound<'py, PyAny>>,
         extra: Option<&Bound<'py, PyDict>>,
         server: Option<Bound<'py, PyAny>>,
+        context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
         // Nothing is begun in a wrong thread, or on a closed loop.
         let _engine = event_loop.get().engine(py)?;
+        let context = raw::given_context(context)?;
         let fd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
         // Unix sockets know no such option, and have no such delay.
         let _not_tcp = socket::set_nodelay(fd);
@@ -65,7 +68,8 @@ impl SocketTransport {
             fd,
             layout: SocketLayout::of(sock, fd)?,
             extra: describe(sock, extra)?.unbind(),
-            context: raw::copy_context(py)?,
+            owns_context: context.is_some(),
+            context: context.map_or_else(|| raw::copy_context(py), |context| Ok(context.unbind()))?,
             state: GilCell::new(State {
                 sock: Some(sock.clone().unbind()),
                 server: server.as_ref().map(|server| server.clone().unbind()),
@@ -74,7 +78,7 @@ impl SocketTransport {
                 ..State::default()
             }),
         };
-        let slf = raw::new_with_dict(py, this)?;
+        let slf = Bound::new(py, this)?;
         let this = slf.get();
         this.replace_protocol(protocol)?;
         if let Some(server) = server {
@@ -92,20 +96,27 @@ impl SocketTransport {
         }
         let key = Watches::add_transport(event_loop, fd, Owner::Stream(slf.clone().unbind()))?;
         this.state.borrow_mut(py).key = Some(key);
-        let start = TransportJob::Start { waiter: waiter.map(Bound::unbind), context: raw::copy_context(py)? };
+        let start = TransportJob::Start { waiter: waiter.map(Bound::unbind), context: this.job_context(py)? };
         event_loop.get().schedule(py, Job::Transport(Owner::Stream(slf.clone().unbind()), start))?;
         Ok(slf)
     }
 
-    /// Runs a step that was scheduled.
+    /// The context of a step that is scheduled now: as of every callback, the current one, unless the connection has
+    /// its own.
+    fn job_context(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if self.owns_context { Ok(self.context.clone_ref(py)) } else { raw::copy_context(py) }
+    }
+
+    /// Runs a step that was scheduled. What goes wrong is reported, and never ends the loop's run.
     pub fn run_job(slf: &Bound<'_, Self>, job: TransportJob) -> PyResult<()> {
         let py = slf.py();
-        match job {
+        let done = match job {
             TransportJob::Start { waiter, context } => Self::start(slf, waiter, &context),
             TransportJob::ConnectionLost { exception, context } => {
                 raw::in_context(py, &context, || Self::connection_lost(slf, exception))
             }
-        }
+        };
+        done.or_else(|error| Self::report(slf, error, "Exception in a step of a socket transport"))
     }
 
     fn start(slf: &Bound<'_, Self>, waiter: Option<Py<PyAny>>, context: &Py<PyAny>) -> PyResult<()> {
@@ -120,17 +131,15 @@ impl SocketTransport {
         };
         // Reading begins only after connection_made, and whoever waits for the connection hears of it last.
         this.state.borrow_mut(py).is_started = true;
-        Self::update_interest(slf)?;
+        let watched = Self::update_interest(slf);
         if let Some(waiter) = waiter {
-            let waiter = waiter.bind(py);
-            if !waiter.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
-                waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
-            }
+            settle(waiter.bind(py), &watched)?;
         }
-        match made {
-            Ok(()) => Ok(()),
-            Err(error) => Self::report(slf, error, "Exception in protocol.connection_made()"),
+        if let Err(error) = made {
+            Self::report(slf, error, "Exception in protocol.connection_made()")?;
         }
+        // Not everything can be watched: epoll refuses regular files.
+        watched.or_else(|error| Self::fatal_error(slf, error, "Fatal error: the socket cannot be watched"))
     }
 
     pub(super) fn replace_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -139,9 +148,10 @@ impl SocketTransport {
         let class = BUFFERED_PROTOCOL
             .get_or_try_init(py, || PyResult::Ok(py.import("asyncio")?.getattr("BufferedProtocol")?.unbind()))?;
         let is_buffered = protocol.is_instance(class.bind(py))?;
+        let is_stream = streams::adopt(protocol)?;
         let old = {
             let mut state = self.state.borrow_mut(py);
-            state.is_buffered = is_buffered;
+            (state.is_buffered, state.is_stream) = (is_buffered, is_stream);
             state.protocol.replace(protocol.clone().unbind())
         };
         drop(old);
@@ -188,7 +198,7 @@ impl SocketTransport {
 
     fn schedule_lost(slf: &Bound<'_, Self>, exception: Option<Py<PyAny>>) -> PyResult<()> {
         let py = slf.py();
-        let job = TransportJob::ConnectionLost { exception, context: raw::copy_context(py)? };
+        let job = TransportJob::ConnectionLost { exception, context: slf.get().job_context(py)? };
         slf.get().event_loop.get().schedule(py, Job::Transport(Owner::Stream(slf.clone().unbind()), job))
     }
 
@@ -208,12 +218,13 @@ impl SocketTransport {
         if let Some(key) = key {
             Watches::remove_transport(this.event_loop.bind(py), this.fd, key);
         }
-        if let Some(sock) = sock {
-            sock.bind(py).call_method0(intern!(py, "close"))?;
-        }
+        let closed = match sock {
+            Some(sock) => sock.bind(py).call_method0(intern!(py, "close")).map(drop),
+            None => Ok(()),
+        };
         drop(protocol);
         if let Some(waiter) = waiter {
-            fail_waiter(waiter.bind(py))?;
+            settle(waiter.bind(py), &Err(PyConnectionError::new_err("Connection is closed by peer")))?;
         }
         if let Some(server) = server {
             if server_knows_transports(py) {
@@ -222,10 +233,10 @@ impl SocketTransport {
                 server.bind(py).call_method0(intern!(py, "_detach"))?;
             }
         }
-        match told {
-            Ok(()) => Ok(()),
-            Err(error) => Self::report(slf, error, "Exception in protocol.connection_lost()"),
+        if let Err(error) = closed {
+            Self::report(slf, error, "Exception while the socket was closed")?;
         }
+        told.or_else(|error| Self::report(slf, error, "Exception in protocol.connection_lost()"))
     }
 
     /// The value of a call, or `None` after its failure has ended the connection.
@@ -276,13 +287,14 @@ impl SocketTransport {
     }
 }
 
-fn fail_waiter(waiter: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = waiter.py();
-    if waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
+/// Tells a future what came of what it waits for, unless it is done already.
+pub fn settle(future: &Bound<'_, PyAny>, outcome: &PyResult<()>) -> PyResult<()> {
+    let py = future.py();
+    let Err(error) = outcome else { return wake(future) };
+    if future.call_method0(intern!(py, "done"))?.is_truthy()? {
         return Ok(());
     }
-    let error = pyo3::exceptions::PyConnectionError::new_err("Connection is closed by peer");
-    waiter.call_method1(intern!(py, "set_exception"), (raw::exception(py, error),)).map(drop)
+    future.call_method1(intern!(py, "set_exception"), (error.value(py),)).map(drop)
 }
 
 /// What `get_extra_info` answers from.
@@ -326,7 +338,13 @@ pub fn close_unclosed(sock: &Py<PyAny>, extra: &Py<PyDict>, message: &str) {
         if let Err(error) = raw::warn_of_resource(&source, message) {
             error.write_unraisable(py, None);
         }
-        if let Err(error) = sock.bind(py).call_method0(intern!(py, "close")) {
+        // The collector may have emptied the object already; what the descriptor belongs to is left.
+        let sock = sock.bind(py);
+        let closed = match sock.call_method0(intern!(py, "close")) {
+            Err(error) if error.is_instance_of::<PyAttributeError>(py) => sock.call_method0(intern!(py, "_real_close")),
+            other => other,
+        };
+        if let Err(error) = closed {
             error.write_unraisable(py, None);
         }
         if let Some(pending) = pending {

@@ -11,12 +11,13 @@ use pyo3::types::{PyDict, PyTuple};
 use super::{SocketTransport, State};
 use crate::event_loop::Loop;
 use crate::raw;
+use crate::watches::Watching;
 
 #[pymethods]
 impl SocketTransport {
     /// Transports are made by their loop: `loop._make_socket_transport()`.
     #[new]
-    #[pyo3(signature = (event_loop, sock, protocol, waiter=None, extra=None, server=None))]
+    #[pyo3(signature = (event_loop, sock, protocol, waiter=None, extra=None, server=None, context=None))]
     fn new(
         event_loop: &Bound<'_, Loop>,
         sock: &Bound<'_, PyAny>,
@@ -24,8 +25,9 @@ impl SocketTransport {
         waiter: Option<Bound<'_, PyAny>>,
         extra: Option<&Bound<'_, PyDict>>,
         server: Option<Bound<'_, PyAny>>,
+        context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<Self>> {
-        Self::open(event_loop, sock, protocol, waiter, extra, server).map(Bound::unbind)
+        Self::open(event_loop, sock, protocol, waiter, extra, server, context).map(Bound::unbind)
     }
 
     /// Sends data; never blocks, keeps what the socket does not take.
@@ -200,9 +202,20 @@ impl SocketTransport {
         self.state.borrow(py).sock.as_ref().map(|_| self.event_loop.clone_ref(py))
     }
 
+    #[getter(_paused)]
+    fn reading_paused(&self, py: Python<'_>) -> bool {
+        self.state.borrow(py).is_reading_paused
+    }
+
     #[getter(_conn_lost)]
     fn conn_lost(&self, py: Python<'_>) -> u32 {
         self.state.borrow(py).lost
+    }
+
+    /// `sendfile`'s fallback asks, before it takes the protocol's place.
+    #[getter(_protocol_paused)]
+    fn protocol_paused(&self, py: Python<'_>) -> bool {
+        self.state.borrow(py).is_protocol_paused
     }
 
     /// `isinstance(transport, asyncio.Transport)` holds.

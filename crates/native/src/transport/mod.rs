@@ -11,7 +11,6 @@ mod writing;
 
 use std::os::fd::RawFd;
 
-use aioxide::LoopHandle;
 use aioxide::driver::{Interest, Readiness};
 use aioxide::reactor::SourceKey;
 use aioxide::transport::WriteBuffer;
@@ -19,11 +18,12 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-pub use lifecycle::{TransportJob, close_unclosed, describe};
+pub use lifecycle::{TransportJob, close_unclosed, describe, settle};
 
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::raw::{self, SocketLayout};
+use crate::watches::Watching;
 
 /// `EBADF`, the same on every Unix.
 const BAD_DESCRIPTOR: i32 = 9;
@@ -48,6 +48,8 @@ pub struct SocketTransport {
     extra: Py<PyDict>,
     /// The context in which the protocol hears of what happens.
     context: Py<PyAny>,
+    /// Whether `context` was given, so that it is the connection's own: the protocol then hears of everything in it.
+    owns_context: bool,
     state: GilCell<State>,
 }
 
@@ -59,6 +61,8 @@ struct State {
     protocol: Option<Py<PyAny>>,
     /// Whether the protocol is an `asyncio.BufferedProtocol`.
     is_buffered: bool,
+    /// Whether the protocol is asyncio's own for streams, whose work is native.
+    is_stream: bool,
     server: Option<Py<PyAny>>,
     key: Option<SourceKey>,
     /// `connection_made` was called, so reading may begin.
@@ -88,10 +92,25 @@ impl State {
     }
 }
 
+impl Watching for SocketTransport {
+    fn event_loop(&self) -> &Py<Loop> {
+        &self.event_loop
+    }
+
+    fn wanted(&self, py: Python<'_>) -> (Option<SourceKey>, Interest) {
+        let state = self.state.borrow(py);
+        (state.key, state.interest())
+    }
+
+    fn fail(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        Self::fatal_error(slf, error, "Fatal error: the socket cannot be watched")
+    }
+}
+
 impl SocketTransport {
-    /// Acts on readiness, in the connection's context.
+    /// Acts on readiness, in the connection's context. What goes wrong ends this connection, and never the loop's run.
     pub fn on_ready(slf: &Bound<'_, Self>, readiness: Readiness) -> PyResult<()> {
-        raw::in_context(slf.py(), &slf.get().context, || {
+        let done = raw::in_context(slf.py(), &slf.get().context, || {
             if readiness.readable {
                 Self::read_ready(slf)?;
             }
@@ -99,7 +118,8 @@ impl SocketTransport {
                 Self::write_ready(slf)?;
             }
             Ok(())
-        })
+        });
+        done.or_else(|error| Self::fatal_error(slf, error, "Fatal error on socket transport"))
     }
 
     /// The socket's descriptor. An error when somebody closed the socket behind our back: its number may be another
@@ -111,42 +131,9 @@ impl SocketTransport {
         }
     }
 
-    /// Tells the reactor what to watch now.
-    fn update_interest(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        match this.event_loop.get().reach(py) {
-            Ok(Some(engine)) => this.watch(py, engine.handle()),
-            Ok(None) => {
-                let transport = slf.clone().unbind();
-                Loop::on_loop(this.event_loop.bind(py), move |event_loop, engine| {
-                    let transport = transport.bind(event_loop.py());
-                    let watched = transport.get().watch(event_loop.py(), engine.handle());
-                    let reported = watched.or_else(|error| {
-                        Self::fatal_error(transport, error, "Fatal error: the socket cannot be watched")
-                    });
-                    if let Err(error) = reported {
-                        error.write_unraisable(event_loop.py(), Some(transport));
-                    }
-                });
-                Ok(())
-            }
-            // A closed loop watches nothing.
-            Err(_closed) => Ok(()),
-        }
-    }
-
-    fn watch(&self, py: Python<'_>, handle: &LoopHandle) -> PyResult<()> {
-        let (key, interest) = {
-            let state = self.state.borrow(py);
-            (state.key, state.interest())
-        };
-        let Some(key) = key else { return Ok(()) };
-        match handle.set_interest(key, interest) {
-            // The number was closed behind our back and taken over by somebody else.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => Ok(other?),
-        }
+    /// What the reactor watches for this transport.
+    pub fn interest(&self, py: Python<'_>) -> Interest {
+        self.state.borrow(py).interest()
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

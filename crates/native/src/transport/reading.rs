@@ -11,6 +11,8 @@ use pyo3::types::PyBytes;
 use super::SocketTransport;
 use crate::event_loop::SCRATCH_BYTES;
 use crate::raw::{self, BytesBuilder};
+use crate::streams;
+use crate::watches::Watching;
 
 /// Up to this size a message is received into the shared scratch buffer and copied: cheaper than a large `bytes`
 /// object that is cut down. A connection that fills more gets objects of its own size.
@@ -21,13 +23,14 @@ impl SocketTransport {
     pub(super) fn read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let (protocol, is_buffered, receive_bytes, fd) = {
+        let (protocol, is_buffered, is_stream, receive_bytes, fd) = {
             let state = this.state.borrow(py);
             if state.lost > 0 || !state.interest().readable {
                 return Ok(());
             }
             let Some(protocol) = &state.protocol else { return Ok(()) };
-            (protocol.bind(py).clone(), state.is_buffered, state.receive_bytes, this.open_fd(py, &state))
+            let fd = this.open_fd(py, &state);
+            (protocol.bind(py).clone(), state.is_buffered, state.is_stream, state.receive_bytes, fd)
         };
         if let Err(error) = fd {
             return Self::fatal_error(slf, error.into(), "Fatal read error on socket transport");
@@ -40,7 +43,11 @@ impl SocketTransport {
             Err(error) => Self::fatal_error(slf, error.into(), "Fatal read error on socket transport"),
             Ok(None) => Self::received_eof(slf, &protocol),
             Ok(Some(data)) => {
-                let result = protocol.call_method1(intern!(py, "data_received"), (data,));
+                let result = if is_stream {
+                    streams::feed(&protocol, &data)
+                } else {
+                    protocol.call_method1(intern!(py, "data_received"), (data,)).map(drop)
+                };
                 Self::check(slf, result, "Fatal error: protocol.data_received() call failed.").map(drop)
             }
         }

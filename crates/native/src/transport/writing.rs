@@ -9,8 +9,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
+use super::lifecycle::settle;
 use super::{Held, SocketTransport};
 use crate::raw;
+use crate::watches::{Watching, wake};
 
 /// Pieces of `bytes` from this size on wait by reference instead of as copies.
 const HELD_BYTES: usize = 4096;
@@ -123,11 +125,12 @@ impl SocketTransport {
         };
         match flushed {
             Err(error) => {
-                if let Some(waiter) = this.state.borrow(py).empty_waiter.as_ref().map(|waiter| waiter.clone_ref(py)) {
-                    let exception = raw::exception(py, PyErr::from(io::Error::from(error.kind())));
-                    waiter.bind(py).call_method1(intern!(py, "set_exception"), (exception,))?;
+                let failed = Err(PyErr::from(error));
+                let waiter = this.state.borrow(py).empty_waiter.as_ref().map(|waiter| waiter.clone_ref(py));
+                if let Some(waiter) = waiter {
+                    settle(waiter.bind(py), &failed)?;
                 }
-                Self::fatal_error(slf, error.into(), "Fatal write error on socket transport")
+                failed.or_else(|error| Self::fatal_error(slf, error, "Fatal write error on socket transport"))
             }
             Ok(Flush::Blocked) => Self::maybe_resume_protocol(slf),
             Ok(Flush::Complete) => {
@@ -156,9 +159,7 @@ impl SocketTransport {
             (waiter, is_closing, state.is_eof_written)
         };
         if let Some(waiter) = waiter {
-            if !waiter.bind(py).call_method0(intern!(py, "done"))?.is_truthy()? {
-                waiter.bind(py).call_method1(intern!(py, "set_result"), (py.None(),))?;
-            }
+            wake(waiter.bind(py))?;
         }
         if is_closing {
             return Self::connection_lost(slf, None);

@@ -30,16 +30,40 @@ impl KeptSocket {
 }
 
 impl Watches {
-    /// Whether the number was watched for this very socket before.
-    pub fn has_kept(event_loop: &Bound<'_, Loop>, sock: &Bound<'_, PyAny>, fd: RawFd) -> bool {
-        let watches = event_loop.get().watches.borrow(event_loop.py());
-        match watches.key_of(fd).and_then(|key| watches.get(key)) {
-            Some(Watch::Waiting(Waiting { socket: Some(kept), .. })) => kept.is(sock),
-            _ => false,
-        }
+    /// Resolves `future` when `sock` is ready, once, in place of whoever waited for that direction before. `false` if
+    /// nobody watches the socket yet: that is [`Watches::add_future`]'s to do.
+    pub fn put_future(
+        event_loop: &Bound<'_, Loop>,
+        sock: &Bound<'_, PyAny>,
+        fd: RawFd,
+        for_reading: bool,
+        future: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let py = event_loop.py();
+        let handles = event_loop.get().loop_handle(py)?;
+        let replaced = {
+            let mut watches = event_loop.get().watches.borrow_mut(py);
+            let Some(key) = watches.key_of(fd) else { return Ok(false) };
+            let Some(Watch::Waiting(waiting)) = watches.get_mut(key) else { return Ok(false) };
+            if waiting.socket.as_ref().is_some_and(|kept| !kept.is(sock)) {
+                return Ok(false);
+            }
+            let replaced = waiting.place(for_reading).replace(Waiter::Future(future.clone().unbind()));
+            let interest = waiting.interest();
+            let is_watched = match &mut waiting.socket {
+                Some(kept) => std::mem::replace(&mut kept.interest, interest) == interest,
+                None => false,
+            };
+            if !is_watched {
+                super::renew(&handles, key, interest)?;
+            }
+            replaced
+        };
+        replaced.map_or(Ok(()), |waiter| waiter.cancel(py))?;
+        Ok(true)
     }
 
-    /// Resolves `future` when `sock` is ready, once; in place of whoever waited for that direction before.
+    /// As [`Watches::put_future`], for a socket that was not watched before.
     pub fn add_future(
         event_loop: &Bound<'_, Loop>,
         sock: &Bound<'_, PyAny>,
@@ -49,13 +73,13 @@ impl Watches {
     ) -> PyResult<()> {
         let py = event_loop.py();
         let handles = event_loop.get().loop_handle(py)?;
-        if let Some(replaced) = Self::put_future(event_loop, sock, fd, for_reading, future)? {
-            return replaced.map_or(Ok(()), |waiter| waiter.cancel(py));
-        }
         // Made before the table is borrowed: an allocation may run a finalizer.
         let object = PyWeakrefReference::new(sock)?.unbind();
         let closed = {
             let mut watches = event_loop.get().watches.borrow_mut(py);
+            if watches.has_transport(fd) {
+                return Err(PyRuntimeError::new_err("the file descriptor is used by a transport"));
+            }
             let closed = watches.key_of(fd).and_then(|key| {
                 handles.remove_source(key);
                 watches.forget(key, fd)
@@ -68,35 +92,6 @@ impl Watches {
             closed
         };
         Self::wake_all(py, closed)
-    }
-
-    /// Adds the future to the watch that is there, if it is this socket's; gives the waiter whose place it took.
-    fn put_future(
-        event_loop: &Bound<'_, Loop>,
-        sock: &Bound<'_, PyAny>,
-        fd: RawFd,
-        for_reading: bool,
-        future: &Bound<'_, PyAny>,
-    ) -> PyResult<Option<Option<Waiter>>> {
-        let py = event_loop.py();
-        let handles = event_loop.get().loop_handle(py)?;
-        let mut watches = event_loop.get().watches.borrow_mut(py);
-        let Some(key) = watches.key_of(fd) else { return Ok(None) };
-        match watches.get_mut(key) {
-            Some(Watch::Transport(_)) => Err(PyRuntimeError::new_err("the file descriptor is used by a transport")),
-            Some(Watch::Waiting(waiting)) if waiting.socket.as_ref().is_none_or(|kept| kept.is(sock)) => {
-                let replaced = waiting.place(for_reading).replace(Waiter::Future(future.clone().unbind()));
-                let interest = waiting.interest();
-                match &mut waiting.socket {
-                    Some(kept) if kept.interest == interest => return Ok(Some(replaced)),
-                    Some(kept) => kept.interest = interest,
-                    None => {}
-                }
-                handles.set_interest(key, interest)?;
-                Ok(Some(replaced))
-            }
-            _ => Ok(None),
-        }
     }
 
     /// Stops waiting for `future`, if it is still waited for. A kept watch stays: the kernel is not asked.
@@ -121,7 +116,8 @@ impl Watches {
         }
         drop(removed);
         let handles = event_loop.get().loop_handle(py)?;
-        event_loop.get().watches.borrow_mut(py).update(&handles, fd);
+        let forgotten = event_loop.get().watches.borrow_mut(py).update(&handles, fd);
+        drop(forgotten);
         Ok(())
     }
 
