@@ -17,6 +17,7 @@ import socket
 import ssl
 import sys
 import threading
+import weakref
 from asyncio import constants, events, format_helpers, sslproto, trsock
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast

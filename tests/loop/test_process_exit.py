@@ -128,7 +128,7 @@ def test_sub_interpreters_refuse_to_load() -> None:
 try:
     import aioxide
 except ImportError as error:
-    assert "subinterpreter" in str(error), error
+    assert "sub-interpreter" in str(error), error
 else:
     raise AssertionError("it loaded")
 """
