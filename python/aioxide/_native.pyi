@@ -214,6 +214,7 @@ class StreamOperation(Coroutine[Any, Any, bytes]):
     def close(self) -> None: ...
 
 def add_stream_methods(reader: type[asyncio.StreamReader], protocol: type[asyncio.StreamReaderProtocol]) -> None: ...
+
 @final
 class SocketTransport:
     def __new__(
