@@ -21,3 +21,16 @@ class SocketTransport(transports._FlowControlMixin, asyncio.Transport):
 
 
 SocketTransport.__module__ = "aioxide"
+
+
+class DatagramTransport(transports._FlowControlMixin, asyncio.Transport, asyncio.DatagramTransport):
+    """What ``__class__`` of a native datagram transport is; asyncio's own is an `asyncio.Transport`, too.
+
+    >>> issubclass(DatagramTransport, asyncio.DatagramTransport)
+    True
+    """
+
+    __slots__ = ()
+
+
+DatagramTransport.__module__ = "aioxide"

@@ -163,8 +163,9 @@ impl DatagramTransport {
     fn class(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
-        let class =
-            CLASS.get_or_try_init(py, || PyResult::Ok(py.import("asyncio")?.getattr("DatagramTransport")?.unbind()))?;
+        let class = CLASS.get_or_try_init(py, || {
+            PyResult::Ok(py.import("aioxide._transports")?.getattr("DatagramTransport")?.unbind())
+        })?;
         Ok(class.clone_ref(py))
     }
 
