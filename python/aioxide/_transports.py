@@ -20,8 +20,8 @@ class SocketTransport(transports._FlowControlMixin, asyncio.Transport):
     __slots__ = ()
 
 
-class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport):
-    """What ``__class__`` of a native datagram transport is; no instance is made of it.
+class DatagramTransport(transports._FlowControlMixin, asyncio.Transport, asyncio.DatagramTransport):
+    """What ``__class__`` of a native datagram transport is; asyncio's own is an `asyncio.Transport`, too.
 
     >>> issubclass(DatagramTransport, asyncio.DatagramTransport)
     True
