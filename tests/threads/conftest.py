@@ -93,7 +93,7 @@ def collector() -> Iterator[None]:
     stop = threading.Event()
 
     def collect() -> None:
-        while not stop.wait(0.002):
+        while not stop.wait(0.01):
             gc.collect()
 
     interval = sys.getswitchinterval()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 InThreads = Callable[[list[Callable[[], None]]], None]
 pytestmark = pytest.mark.usefixtures("collector")
-STORM = 1500
+STORM = 800
 
 
 def test_a_storm_arrives_whole_and_in_order(fleet: Fleet, run_in_threads: InThreads) -> None:
@@ -70,9 +70,7 @@ def test_coroutines_are_handed_from_loop_to_loop(fleet: Fleet, run_in_threads: I
             await asyncio.sleep(0)
             return 1
         place = (place + 1 + left) % len(fleet.loops)
-        return 1 + await asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(hop(left - 1, place), fleet.loops[place])
-        )
+        return 1 + await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(hop(left - 1, place), fleet.loops[place]))
 
     def drive(seed: int) -> None:
         chance = random.Random(seed)

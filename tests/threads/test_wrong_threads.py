@@ -113,7 +113,7 @@ def meddle(peers: list[Peer], loop: asyncio.AbstractEventLoop, done: Counter[str
         lambda _: (_ for _ in ()).throw(RuntimeError),
     ]
     endings = ["close", "abort", "write_eof"]
-    for _ in range(1500):
+    for _ in range(800):
         transport = chance.choice(peers).transport
         act = chance.choice(acts)
         try:
@@ -177,6 +177,8 @@ def test_one_client_serves_many_threads_and_loops(
         work: list[Callable[[], None]] = []
         for index in range(4):
             work.append(functools.partial(plain, client, server.url, dice.randrange(2**32)))
-            work.append(functools.partial(on_loop, shared, server.url, native_fleet.loops[index], dice.randrange(2**32)))
+            work.append(
+                functools.partial(on_loop, shared, server.url, native_fleet.loops[index], dice.randrange(2**32))
+            )
         run_in_threads(work)
         run_on(native_fleet.loops[0], shared.aclose())
