@@ -17,6 +17,12 @@ LOOPS: dict[str, tuple[str, str, str]] = {
     "rloop": ("rloop", "rloop", "new_event_loop"),
 }
 
+# Those of the TLS rows: aiofastnet is no loop, but other transports for one.
+TLS_LOOPS: dict[str, tuple[str, str, str]] = LOOPS | {
+    "aiofastnet": ("aiofastnet", "bench.contenders", "aiofastnet_on_asyncio"),
+    "aiofastnet-uvloop": ("aiofastnet", "bench.contenders", "aiofastnet_on_uvloop"),
+}
+
 # name: (distributions that it needs, loop that it runs on; none for a client that has no event loop)
 CLIENTS: dict[str, tuple[tuple[str, ...], str | None]] = {
     "aioxide": (("aioxide",), "aioxide"),
@@ -29,9 +35,24 @@ CLIENTS: dict[str, tuple[tuple[str, ...], str | None]] = {
 }
 
 
+def aiofastnet_on_asyncio() -> asyncio.AbstractEventLoop:
+    return aiofastnet_on("asyncio")
+
+
+def aiofastnet_on_uvloop() -> asyncio.AbstractEventLoop:
+    return aiofastnet_on("uvloop")
+
+
+def aiofastnet_on(name: str) -> asyncio.AbstractEventLoop:
+    """A loop with aiofastnet's transports."""
+    loop = loop_factory(name)()
+    importlib.import_module("aiofastnet").patch_loop(loop)
+    return loop
+
+
 def loop_factory(name: str) -> LoopFactory:
     """What makes a new event loop of the contender."""
-    _, module, attribute = LOOPS[name]
+    _, module, attribute = TLS_LOOPS[name]
     factory: LoopFactory = getattr(importlib.import_module(module), attribute)
     return factory
 
@@ -40,7 +61,7 @@ def distributions(name: str) -> tuple[str, ...]:
     """The installed packages that a contender, loop or client, is made of."""
     if name in CLIENTS:
         return CLIENTS[name][0]
-    distribution = LOOPS[name][0]
+    distribution = TLS_LOOPS[name][0]
     return (distribution,) if distribution else ()
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
@@ -32,9 +35,34 @@ class EchoProtocol(asyncio.Protocol):
         self.transport.write(data)
 
 
-async def serve_protocol(announce: Announce) -> None:
-    server = await asyncio.get_running_loop().create_server(EchoProtocol, "127.0.0.1", 0, backlog=BACKLOG)
+async def serve_protocol(announce: Announce, context: ssl.SSLContext | None = None) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(EchoProtocol, "127.0.0.1", 0, backlog=BACKLOG, ssl=context)
     await serve_forever(server, announce)
+
+
+def server_context() -> ssl.SSLContext:
+    """A server's context with the defaults, and a certificate (ECDSA, P-256) made for the occasion."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+                *("-keyout", f"{folder}/key", "-out", f"{folder}/certificate", "-days", "2", "-subj", "/CN=localhost"),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        context.load_cert_chain(f"{folder}/certificate", f"{folder}/key")
+    return context
+
+
+async def serve_tls_protocol(announce: Announce) -> None:
+    await serve_protocol(announce, server_context())
+
+
+async def serve_tls_streams(announce: Announce) -> None:
+    await serve_streams(announce, server_context())
 
 
 async def serve_forever(server: asyncio.Server, announce: Announce) -> None:
@@ -43,7 +71,7 @@ async def serve_forever(server: asyncio.Server, announce: Announce) -> None:
     await asyncio.get_running_loop().create_future()
 
 
-async def serve_streams(announce: Announce) -> None:
+async def serve_streams(announce: Announce, context: ssl.SSLContext | None = None) -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(READ_SIZE):
@@ -54,7 +82,7 @@ async def serve_streams(announce: Announce) -> None:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(echo, "127.0.0.1", 0, backlog=BACKLOG)
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, backlog=BACKLOG, ssl=context)
     await serve_forever(server, announce)
 
 
@@ -105,6 +133,8 @@ SERVERS: dict[str, Callable[[Announce], Coroutine[Any, Any, None]]] = {
     "protocol": serve_protocol,
     "streams": serve_streams,
     "sock": serve_sock,
+    "tls-protocol": serve_tls_protocol,
+    "tls-streams": serve_tls_streams,
     "udp": serve_udp,
 }
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from bench.contenders import CLIENTS, LOOPS
+from bench.contenders import CLIENTS, LOOPS, TLS_LOOPS
 
 Kind = Literal["server", "loop", "client"]
+Protocol = Literal["tcp", "udp", "tls", "handshakes", "resumptions"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Row:
     connections: int = 0
     bytes_each: int = 0
     # What the load generator's messages go over.
-    protocol: Literal["tcp", "udp"] = "tcp"
+    protocol: Protocol = "tcp"
     # A first guess at how many operations fill a round; the harness adjusts it for each contender.
     operations: int = 1000
     contenders: tuple[str, ...] = field(default=tuple(LOOPS))
@@ -37,6 +38,19 @@ def echo(job: str, title: str, connections: int, bytes_each: int) -> Row:
     plural = "connection" if connections == 1 else "connections"
     name = f"tcp-{job}-{bytes_each // 1024}k-{connections}"
     return Row(name, f"{title}, {size} × {connections} {plural}", "round trip", "server", job, connections, bytes_each)
+
+
+def tls_echo(job: str, title: str, connections: int, bytes_each: int) -> Row:
+    row = echo(job, title, connections, bytes_each)
+    name = row.name.replace("tcp-tls-", "tls-")
+    return replace(row, name=name, contenders=tuple(TLS_LOOPS), protocol="tls")
+
+
+def handshakes(kind: Protocol, title: str) -> Row:
+    name = f"tls-{kind}"
+    return Row(
+        name, title, "connection", "server", "tls-protocol", 1, 1, protocol=kind, contenders=tuple(TLS_LOOPS)
+    )
 
 
 ROWS: tuple[Row, ...] = (
@@ -58,6 +72,11 @@ ROWS: tuple[Row, ...] = (
         bytes_each=1024,
         protocol="udp",
     ),
+    tls_echo("tls-protocol", "TLS echo, protocol", 10, 1024),
+    tls_echo("tls-protocol", "TLS echo, protocol", 10, 64 * 1024),
+    tls_echo("tls-streams", "TLS echo, streams", 10, 1024),
+    handshakes("handshakes", "TLS connections, a full handshake each"),
+    handshakes("resumptions", "TLS connections, each resuming a session"),
     Row("call_soon", "call_soon, 100 chains of callbacks", "callback", "loop", "call_soon", operations=50_000),
     Row("call_later", "call_later, delays of 0 to 2 ms", "timer", "loop", "call_later", operations=20_000),
     Row(

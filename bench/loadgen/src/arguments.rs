@@ -11,6 +11,12 @@ pub enum Protocol {
     Tcp,
     /// A datagram for each message.
     Udp,
+    /// TLS on a stream for each connection.
+    Tls,
+    /// A new TLS connection for each message, one after the other.
+    Handshakes,
+    /// The same, with the session of an earlier connection resumed.
+    Resumptions,
 }
 
 impl std::str::FromStr for Protocol {
@@ -20,7 +26,10 @@ impl std::str::FromStr for Protocol {
         match text {
             "tcp" => Ok(Self::Tcp),
             "udp" => Ok(Self::Udp),
-            _ => Err("neither tcp nor udp"),
+            "tls" => Ok(Self::Tls),
+            "handshakes" => Ok(Self::Handshakes),
+            "resumptions" => Ok(Self::Resumptions),
+            _ => Err("it is tcp, udp, tls, handshakes or resumptions"),
         }
     }
 }
@@ -60,7 +69,7 @@ impl Arguments {
             (protocol, address, connections, bytes, seconds)
         else {
             return Err(invalid(
-                "wanted: --protocol tcp|udp --address HOST:PORT --connections N --bytes N --seconds S",
+                "wanted: --protocol NAME --address HOST:PORT --connections N --bytes N --seconds S",
             ));
         };
         if connections == 0 || bytes == 0 {

@@ -5,12 +5,21 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-use crate::arguments::Protocol;
+use crate::tls::{Tls, TlsStream};
 
 /// What messages go over. A datagram takes a message whole, and the loopback loses none while few are under way.
 enum Socket {
     Tcp(TcpStream),
     Udp(UdpSocket),
+    Tls(Box<TlsStream>),
+}
+
+/// What messages go over, as [`Connection::open`] makes it.
+#[derive(Clone, Copy)]
+pub enum Way<'a> {
+    Tcp,
+    Udp,
+    Tls(&'a Tls),
 }
 
 impl Socket {
@@ -28,10 +37,17 @@ impl Socket {
         Ok(Self::Udp(socket))
     }
 
+    fn tls(address: SocketAddr, tls: &Tls) -> io::Result<Self> {
+        let stream = tls.connect(address)?;
+        stream.sock.set_nonblocking(true)?;
+        Ok(Self::Tls(Box::new(stream)))
+    }
+
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Udp(socket) => socket.recv(buffer),
+            Self::Tls(stream) => stream.read(buffer),
         }
     }
 
@@ -39,6 +55,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.write(data),
             Self::Udp(socket) => socket.send(data),
+            Self::Tls(stream) => stream.write(data),
         }
     }
 }
@@ -55,10 +72,11 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn open(address: SocketAddr, protocol: Protocol) -> io::Result<Self> {
-        let socket = match protocol {
-            Protocol::Tcp => Socket::tcp(address)?,
-            Protocol::Udp => Socket::udp(address)?,
+    pub fn open(address: SocketAddr, way: Way<'_>) -> io::Result<Self> {
+        let socket = match way {
+            Way::Tcp => Socket::tcp(address)?,
+            Way::Udp => Socket::udp(address)?,
+            Way::Tls(tls) => Socket::tls(address, tls)?,
         };
         Ok(Self { socket, sent: 0, received: 0, sent_at: None })
     }
@@ -112,6 +130,7 @@ impl AsFd for Connection {
         match &self.socket {
             Socket::Tcp(stream) => stream.as_fd(),
             Socket::Udp(socket) => socket.as_fd(),
+            Socket::Tls(stream) => stream.sock.as_fd(),
         }
     }
 }

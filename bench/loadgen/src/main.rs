@@ -8,11 +8,13 @@
 //! on its standard input. Then it measures, prints one line of JSON, and waits for the end of its input before it
 //! closes the connections, so that neither connecting nor closing falls into the measured time.
 //!
-//! Every byte that comes back is compared with what was sent.
+//! Every byte that comes back is compared with what was sent. `--protocol tls` does the same over TLS; `handshakes` and
+//! `resumptions` open and close a TLS connection for each message, one after the other.
 
 mod arguments;
 mod connection;
 mod report;
+mod tls;
 
 use std::io::{self, BufRead, Write};
 use std::mem::MaybeUninit;
@@ -21,9 +23,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
-use arguments::Arguments;
-use connection::Connection;
+use arguments::{Arguments, Protocol};
+use connection::{Connection, Way};
 use report::Report;
+use tls::Tls;
 
 /// A server that answers nothing for this long has failed.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -39,8 +42,44 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> io::Result<()> {
-    let mut load = Load::connect(arguments)?;
+    match arguments.protocol {
+        Protocol::Tcp => run_echo(arguments, Way::Tcp),
+        Protocol::Udp => run_echo(arguments, Way::Udp),
+        Protocol::Tls => run_echo(arguments, Way::Tls(&Tls::new(false))),
+        Protocol::Handshakes => run_visits(arguments, &Tls::new(false)),
+        Protocol::Resumptions => run_visits(arguments, &Tls::new(true)),
+    }
+}
+
+/// A connection for each message.
+fn run_visits(arguments: &Arguments, tls: &Tls) -> io::Result<()> {
+    let payload = payload(arguments.bytes);
+    let mut scratch = vec![0; arguments.bytes + 1];
+    tls.visit(arguments.address, &payload, &mut scratch, false)?;
+    measure(|report| {
+        let begin = Instant::now();
+        while begin.elapsed() < arguments.duration {
+            let sent_at = Instant::now();
+            tls.visit(arguments.address, &payload, &mut scratch, tls.resumes())?;
+            report.record(sent_at.elapsed());
+        }
+        Ok(())
+    })
+}
+
+/// Messages over connections that stay.
+fn run_echo(arguments: &Arguments, way: Way<'_>) -> io::Result<()> {
+    let mut load = Load::connect(arguments, way)?;
     load.turn_until(&mut Report::default(), |report| report.operations() >= arguments.connections)?;
+    measure(|report| {
+        let end = Instant::now() + arguments.duration;
+        load.send_all()?;
+        load.turn_until(report, |_| Instant::now() >= end)
+    })
+}
+
+/// Says `ready`, and once told to go on does the work, says what it gave, and waits for the end of the input.
+fn measure(work: impl FnOnce(&mut Report) -> io::Result<()>) -> io::Result<()> {
     let stdin = io::stdin();
     let mut lines = stdin.lock().lines();
     say("ready")?;
@@ -50,15 +89,17 @@ fn run(arguments: &Arguments) -> io::Result<()> {
 
     let mut report = Report::default();
     let begin = Instant::now();
-    let end = begin + arguments.duration;
-    load.send_all()?;
-    load.turn_until(&mut report, |_| Instant::now() >= end)?;
+    work(&mut report)?;
     say(&report.to_json(begin.elapsed()))?;
     // Whatever still arrives on the input, its end is what is waited for.
     for line in lines {
         line?;
     }
     Ok(())
+}
+
+fn payload(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|n| (n % 251) as u8).collect()
 }
 
 fn say(line: &str) -> io::Result<()> {
@@ -78,12 +119,12 @@ struct Load {
 
 impl Load {
     /// Opens every connection and sends one message on each.
-    fn connect(arguments: &Arguments) -> io::Result<Self> {
+    fn connect(arguments: &Arguments, way: Way<'_>) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let payload: Vec<u8> = (0..arguments.bytes).map(|n| (n % 251) as u8).collect();
+        let payload = payload(arguments.bytes);
         let mut connections = Vec::with_capacity(arguments.connections);
         for number in 0..arguments.connections {
-            let connection = Connection::open(arguments.address, arguments.protocol)?;
+            let connection = Connection::open(arguments.address, way)?;
             // Edge-triggered, so that a connection is never watched anew.
             let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
             epoll::add(&epoll, &connection, epoll::EventData::new_u64(number as u64), interest)?;
