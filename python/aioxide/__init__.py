@@ -20,7 +20,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ._event_loop import EventLoop, new_event_loop, run
-from ._native import __version__
+from ._native import __version__, build_facts
 
 if TYPE_CHECKING:
     from . import concurrent, gen, http, httpclient, timeline
@@ -52,14 +52,22 @@ _LAZY_MODULES = frozenset({"concurrent", "gen", "http", "httpclient", "timeline"
 def build_info() -> dict[str, str]:
     """What this build is made of: versions, and which drivers and engines are in use.
 
+    ``tls`` is ``libssl`` where TLS goes straight to the library that Python's `ssl` uses, and ``stdlib``, with the
+    reason, where it goes through `ssl.SSLObject`; the environment variable ``AIOXIDE_TLS`` chooses.
+
     >>> build_info()["driver"]
     'epoll'
     """
+    import ssl
+    import sysconfig
+
     return {
         "aioxide": __version__,
         "python": sys.version.split()[0],
+        "free_threaded": "yes" if sysconfig.get_config_var("Py_GIL_DISABLED") else "no",
         "driver": "epoll",
-        "tls": "asyncio",
+        "openssl": ssl.OPENSSL_VERSION,
+        **build_facts(),
     }
 
 

@@ -218,19 +218,68 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
         context: contextvars.Context | None = None,
     ) -> asyncio.Transport:
-        # Typed as if all of these were always given.
-        ssl_protocol = cast(Any, sslproto.SSLProtocol)(
+        tls_context = sslcontext or sslproto._create_transport_context(server_side, server_hostname)
+        transport = cast(Any, _native.TlsTransport)(
             self,
             protocol,
-            sslcontext,
+            tls_context,
             waiter,
             server_side,
             server_hostname,
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
-        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, context=context)
-        return cast(asyncio.Transport, ssl_protocol._app_transport)
+        self._make_socket_transport(rawsock, transport, extra=extra, server=server, context=context)
+        return cast(asyncio.Transport, transport)
+
+    async def start_tls(
+        self,
+        transport: asyncio.WriteTransport,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> asyncio.Transport:
+        """Go on with TLS over a connected transport; any that asyncio knows will do, TLS included.
+
+        The result is the transport that `protocol` is to use from now on; its `connection_made` is not called again.
+
+        Raises `TypeError` for a transport or context that does not fit, and whatever ended the handshake: `ssl.SSLError`
+        and its kin, `ConnectionError`.
+        """
+        if not isinstance(sslcontext, ssl.SSLContext):
+            raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}")
+        if not getattr(transport, "_start_tls_compatible", False):
+            raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        lower = cast(asyncio.Transport, transport)
+        waiter = self.create_future()
+        tls = cast(Any, _native.TlsTransport)(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            call_connection_made=False,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        # No data may reach the new protocol before its connection_made().
+        lower.pause_reading()
+        lower.set_protocol(tls)
+        begin = self.call_soon(tls.connection_made, lower)
+        read_on = self.call_soon(lower.resume_reading)
+        try:
+            await waiter
+        except BaseException:
+            lower.close()
+            begin.cancel()
+            read_on.cancel()
+            raise
+        return cast(asyncio.Transport, tls)
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
         super()._ensure_fd_no_transport(fd)

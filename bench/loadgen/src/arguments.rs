@@ -68,9 +68,7 @@ impl Arguments {
         let (Some(protocol), Some(address), Some(connections), Some(bytes), Some(seconds)) =
             (protocol, address, connections, bytes, seconds)
         else {
-            return Err(invalid(
-                "wanted: --protocol NAME --address HOST:PORT --connections N --bytes N --seconds S",
-            ));
+            return Err(invalid("wanted: --protocol NAME --address HOST:PORT --connections N --bytes N --seconds S"));
         };
         if connections == 0 || bytes == 0 {
             return Err(invalid("--connections and --bytes are at least 1"));

@@ -52,13 +52,7 @@ impl Tls {
 
     /// One whole connection: handshake, a message there and back, goodbye. It is an error if it `must_resume` and the
     /// server does not let it.
-    pub fn visit(
-        &self,
-        address: SocketAddr,
-        payload: &[u8],
-        scratch: &mut [u8],
-        must_resume: bool,
-    ) -> io::Result<()> {
+    pub fn visit(&self, address: SocketAddr, payload: &[u8], scratch: &mut [u8], must_resume: bool) -> io::Result<()> {
         let mut stream = self.connect(address)?;
         stream.write_all(payload)?;
         stream.flush()?;

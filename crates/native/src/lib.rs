@@ -1,10 +1,11 @@
 //! Python bindings of aioxide: they convert, call and map errors; policy lives in the engine or in Python.
 //!
 //! A call's way: [`event_loop`] schedules [`handle`]s on the loop that [`engine`] lends to one thread at a time;
-//! [`host`] runs them and hands readiness to [`watches`], which know the callback or [`transport`] it concerns. [`raw`]
-//! has the calls PyO3 has no safe form for, [`gil_cell`] what threads share.
+//! [`host`] runs them and hands readiness to [`watches`], which know the callback or [`transport`] it concerns; [`tls`]
+//! stands on a transport. [`raw`] has the calls PyO3 has no safe form for, [`gil_cell`] what threads share.
 
 mod address;
+mod build_info;
 mod coroutine;
 mod datagram;
 mod engine;
@@ -22,6 +23,7 @@ mod streams;
 mod tasks;
 mod threadsafe_handle;
 mod timeline;
+mod tls;
 mod transport;
 mod watches;
 
@@ -52,6 +54,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(streams::add_stream_methods, module)?)?;
     module.add_class::<transport::SocketTransport>()?;
     raw::add_finalizer(&module.py().get_type::<transport::SocketTransport>())?;
+    module.add_class::<tls::TlsTransport>()?;
+    module.add_function(wrap_pyfunction!(build_info::build_facts, module)?)?;
     module.add_function(wrap_pyfunction!(timeline::timeline_start, module)?)?;
     module.add_function(wrap_pyfunction!(timeline::timeline_stop, module)?)?;
     module.add_function(wrap_pyfunction!(timeline::timeline_mark, module)?)?;

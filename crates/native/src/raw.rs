@@ -168,6 +168,17 @@ impl Made {
     }
 }
 
+/// A word of an object of C, counted from the end of its head; `None` beyond the size of its type.
+pub fn object_word(object: &Bound<'_, PyAny>, index: usize) -> Option<usize> {
+    let size: usize = object.get_type().getattr("__basicsize__").ok()?.extract().ok()?;
+    let offset = size_of::<ffi::PyObject>() + index * size_of::<usize>();
+    if offset + size_of::<usize>() > size {
+        return None;
+    }
+    // SAFETY: an object has at least the size of its type, its words are aligned, and any word may be read as a number.
+    Some(unsafe { object.as_ptr().cast::<u8>().add(offset).cast::<usize>().read() })
+}
+
 /// The arguments of a call by the vectorcall protocol.
 pub struct FastArgs<'a, 'py> {
     py: Python<'py>,

@@ -1,10 +1,11 @@
 //! BYTES: what flows through a socket.
 //!
 //! [`TcpStream`] and [`TcpListener`] are for Rust futures; [`WriteBuffer`] is the sending half of callback-style
-//! transports, whose receiving half goes straight into the host's own buffers.
+//! transports, whose receiving half goes straight into the host's own buffers. [`tls`] is the policy of a TLS connection.
 
 mod resolver;
 mod tcp;
+pub mod tls;
 mod write_buffer;
 
 pub use resolver::resolve;

@@ -97,6 +97,17 @@ impl<B: AsRef<[u8]>> WriteBuffer<B> {
         self.pieces.push_back(Piece::Held(held));
     }
 
+    /// Appends `data` without its first `skip` bytes; it is taken as it is where nothing waits before it.
+    pub fn push_owned(&mut self, data: Vec<u8>, skip: usize) {
+        if skip >= data.len() || !self.pieces.is_empty() {
+            self.push_copy(data.get(skip..).unwrap_or_default());
+            return;
+        }
+        self.len += data.len() - skip;
+        self.sent = skip;
+        self.pieces.push_back(Piece::Copied(data));
+    }
+
     /// Sends until all is gone or the socket blocks.
     ///
     /// # Errors

@@ -9,12 +9,11 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 use super::writing::DEFAULT_HIGH_WATER_BYTES;
-use super::{SocketTransport, State};
+use super::{Receiver, SocketTransport, State};
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::host::Job;
-use crate::raw::{self, SocketLayout};
-use crate::streams;
+use crate::raw::{self, Made, SocketLayout};
 use crate::watches::{Owner, Watches, Watching, wake};
 
 /// A scheduled step in a transport's life.
@@ -77,6 +76,7 @@ impl SocketTransport {
                 low_water_bytes: DEFAULT_HIGH_WATER_BYTES / 4,
                 ..State::default()
             }),
+            made: Made::MADE,
         };
         let slf = Bound::new(py, this)?;
         let this = slf.get();
@@ -143,16 +143,10 @@ impl SocketTransport {
     }
 
     pub(super) fn replace_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
-        static BUFFERED_PROTOCOL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let py = protocol.py();
-        let class = BUFFERED_PROTOCOL
-            .get_or_try_init(py, || PyResult::Ok(py.import("asyncio")?.getattr("BufferedProtocol")?.unbind()))?;
-        let is_buffered = protocol.is_instance(class.bind(py))?;
-        let is_stream = streams::adopt(protocol)?;
+        let receiver = Receiver::of(protocol)?;
         let old = {
-            let mut state = self.state.borrow_mut(py);
-            (state.is_buffered, state.is_stream) = (is_buffered, is_stream);
-            state.protocol.replace(protocol.clone().unbind())
+            let mut state = self.state.borrow_mut(protocol.py());
+            (std::mem::replace(&mut state.receiver, receiver), state.protocol.replace(protocol.clone().unbind()))
         };
         drop(old);
         Ok(())
@@ -213,7 +207,8 @@ impl SocketTransport {
         };
         let (key, sock, protocol, server, waiter) = {
             let mut state = this.state.borrow_mut(py);
-            (state.key.take(), state.sock.take(), state.protocol.take(), state.server.take(), state.empty_waiter.take())
+            let protocol = (std::mem::take(&mut state.receiver), state.protocol.take());
+            (state.key.take(), state.sock.take(), protocol, state.server.take(), state.empty_waiter.take())
         };
         if let Some(key) = key {
             Watches::remove_transport(this.event_loop.bind(py), this.fd, key);

@@ -16,13 +16,17 @@ use aioxide::reactor::SourceKey;
 use aioxide::transport::WriteBuffer;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict};
 
 pub use lifecycle::{TransportJob, close_unclosed, describe, settle};
+pub use writing::marks;
 
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
-use crate::raw::{self, SocketLayout};
+use crate::raw::{self, Made, SocketLayout};
+use crate::streams;
+use crate::tls::TlsTransport;
 use crate::watches::Watching;
 
 /// `EBADF`, the same on every Unix.
@@ -30,6 +34,12 @@ const BAD_DESCRIPTOR: i32 = 9;
 
 /// A `bytes` object that waits to be sent; immutable, so it need not be copied.
 pub struct Held(Py<PyBytes>);
+
+impl Held {
+    pub fn new(bytes: Bound<'_, PyBytes>) -> Self {
+        Self(bytes.unbind())
+    }
+}
 
 impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
@@ -51,6 +61,53 @@ pub struct SocketTransport {
     /// Whether `context` was given, so that it is the connection's own: the protocol then hears of everything in it.
     owns_context: bool,
     state: GilCell<State>,
+    made: Made,
+}
+
+/// How the protocol takes data.
+#[derive(Default)]
+pub enum Receiver {
+    /// `data_received`.
+    #[default]
+    Bytes,
+    /// asyncio's own protocol for streams, whose work is native.
+    Stream,
+    /// `get_buffer` and `buffer_updated`.
+    Buffer,
+    /// Our own TLS, which is handed the ciphertext without a Python call between.
+    Tls(Py<TlsTransport>),
+}
+
+impl Receiver {
+    pub fn of(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
+        static BUFFERED_PROTOCOL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = protocol.py();
+        if let Ok(tls) = protocol.cast_exact::<TlsTransport>() {
+            return Ok(Self::Tls(tls.clone().unbind()));
+        }
+        let class = BUFFERED_PROTOCOL
+            .get_or_try_init(py, || PyResult::Ok(py.import("asyncio")?.getattr("BufferedProtocol")?.unbind()))?;
+        if protocol.is_instance(class.bind(py))? {
+            return Ok(Self::Buffer);
+        }
+        Ok(if streams::adopt(protocol)? { Self::Stream } else { Self::Bytes })
+    }
+
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Bytes => Self::Bytes,
+            Self::Stream => Self::Stream,
+            Self::Buffer => Self::Buffer,
+            Self::Tls(tls) => Self::Tls(tls.clone_ref(py)),
+        }
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Tls(tls) => visit.call(tls),
+            Self::Bytes | Self::Stream | Self::Buffer => Ok(()),
+        }
+    }
 }
 
 /// What changes in the life of a transport.
@@ -59,10 +116,7 @@ struct State {
     /// The socket, until the connection is lost.
     sock: Option<Py<PyAny>>,
     protocol: Option<Py<PyAny>>,
-    /// Whether the protocol is an `asyncio.BufferedProtocol`.
-    is_buffered: bool,
-    /// Whether the protocol is asyncio's own for streams, whose work is native.
-    is_stream: bool,
+    receiver: Receiver,
     server: Option<Py<PyAny>>,
     key: Option<SourceKey>,
     /// `connection_made` was called, so reading may begin.
@@ -137,12 +191,16 @@ impl SocketTransport {
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.made.is_made() {
+            return Ok(());
+        }
         visit.call(&self.event_loop)?;
         visit.call(&self.extra)?;
         visit.call(&self.context)?;
         let Some(state) = self.state.try_borrow_in_gc() else { return Ok(()) };
         visit.call(&state.sock)?;
         visit.call(&state.protocol)?;
+        state.receiver.traverse(visit)?;
         visit.call(&state.server)?;
         visit.call(&state.empty_waiter)
     }

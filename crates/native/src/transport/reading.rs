@@ -8,10 +8,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::SocketTransport;
+use super::{Receiver, SocketTransport};
 use crate::event_loop::SCRATCH_BYTES;
 use crate::raw::{self, BytesBuilder};
 use crate::streams;
+use crate::tls::TlsTransport;
 use crate::watches::Watching;
 
 /// Up to this size a message is received into the shared scratch buffer and copied: cheaper than a large `bytes`
@@ -23,21 +24,24 @@ impl SocketTransport {
     pub(super) fn read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let (protocol, is_buffered, is_stream, receive_bytes, fd) = {
+        let (protocol, receiver, receive_bytes, fd) = {
             let state = this.state.borrow(py);
             if state.lost > 0 || !state.interest().readable {
                 return Ok(());
             }
             let Some(protocol) = &state.protocol else { return Ok(()) };
             let fd = this.open_fd(py, &state);
-            (protocol.bind(py).clone(), state.is_buffered, state.is_stream, state.receive_bytes, fd)
+            (protocol.bind(py).clone(), state.receiver.clone_ref(py), state.receive_bytes, fd)
         };
         if let Err(error) = fd {
             return Self::fatal_error(slf, error.into(), "Fatal read error on socket transport");
         }
-        if is_buffered {
-            return Self::read_into_buffer(slf, &protocol);
-        }
+        let is_stream = match receiver {
+            Receiver::Bytes => false,
+            Receiver::Stream => true,
+            Receiver::Buffer => return Self::read_into_buffer(slf, &protocol),
+            Receiver::Tls(tls) => return Self::read_ciphertext(slf, &protocol, tls.bind(py)),
+        };
         match this.receive(py, receive_bytes)? {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
             Err(error) => Self::fatal_error(slf, error.into(), "Fatal read error on socket transport"),
@@ -51,6 +55,35 @@ impl SocketTransport {
                 Self::check(slf, result, "Fatal error: protocol.data_received() call failed.").map(drop)
             }
         }
+    }
+
+    /// One receive into the shared scratch buffer, which TLS decrypts from.
+    fn read_ciphertext(
+        slf: &Bound<'_, Self>,
+        protocol: &Bound<'_, PyAny>,
+        tls: &Bound<'_, TlsTransport>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let shared = &this.event_loop.get().scratch;
+        // Taken out of its cell: decrypting ends in the protocol, which may do anything.
+        let mut scratch = std::mem::take(&mut *shared.borrow_mut(py));
+        scratch.clear();
+        scratch.reserve(SCRATCH_BYTES);
+        let result = match socket::recv(this.fd, &mut scratch.spare_capacity_mut()[..SCRATCH_BYTES]) {
+            Ok(0) => Self::received_eof(slf, protocol),
+            Ok(received) => {
+                // SAFETY: the kernel wrote that many bytes.
+                unsafe { scratch.set_len(received) };
+                let result = raw::in_context(py, &this.context, || TlsTransport::receive(tls, &scratch));
+                Self::check(slf, result, "Fatal error: protocol.data_received() call failed.").map(drop)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Self::fatal_error(slf, error.into(), "Fatal read error on socket transport"),
+        };
+        let replaced = shared.replace(py, scratch);
+        drop(replaced);
+        result
     }
 
     /// One receive; `None` is end-of-file.

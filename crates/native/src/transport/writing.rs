@@ -57,6 +57,35 @@ impl SocketTransport {
         Self::after_write(slf, sent)
     }
 
+    /// Sends `data`, for TLS, which has its own flow control: what does not fit is kept as it is.
+    pub fn send_owned(slf: &Bound<'_, Self>, data: Vec<u8>) -> PyResult<()> {
+        let this = slf.get();
+        let sent = {
+            let mut state = this.state.borrow_mut(slf.py());
+            if state.lost > 0 {
+                state.lost += 1;
+                return Ok(());
+            }
+            let sent = if state.buffer.is_empty() {
+                this.open_fd(slf.py(), &state).and_then(|fd| socket::send(fd, &data))
+            } else {
+                Ok(0)
+            };
+            match sent {
+                Ok(sent) => {
+                    state.buffer.push_owned(data, sent);
+                    Ok(())
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    state.buffer.push_owned(data, 0);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        };
+        Self::after_write(slf, sent)
+    }
+
     /// Sends all pieces with one system call, or keeps what does not fit.
     pub(super) fn write_pieces(slf: &Bound<'_, Self>, pieces: &Bound<'_, PyTuple>) -> PyResult<()> {
         let py = slf.py();
@@ -184,16 +213,10 @@ impl SocketTransport {
 
     /// Sets the marks as asyncio does: each may be left to be derived from the other.
     pub(super) fn set_limits(slf: &Bound<'_, Self>, high: Option<isize>, low: Option<isize>) -> PyResult<()> {
-        let high = high.unwrap_or_else(|| {
-            low.map_or(isize::try_from(DEFAULT_HIGH_WATER_BYTES).unwrap_or(isize::MAX), |low| low.saturating_mul(4))
-        });
-        let low = low.unwrap_or(high / 4);
-        match (usize::try_from(high), usize::try_from(low)) {
-            (Ok(high), Ok(low)) if high >= low => {
-                let mut state = slf.get().state.borrow_mut(slf.py());
-                (state.high_water_bytes, state.low_water_bytes) = (high, low);
-            }
-            _ => return Err(PyValueError::new_err(format!("high ({high}) must be >= low ({low}) must be >= 0"))),
+        let marks = marks(high, low, DEFAULT_HIGH_WATER_BYTES)?;
+        {
+            let mut state = slf.get().state.borrow_mut(slf.py());
+            (state.high_water_bytes, state.low_water_bytes) = marks;
         }
         Self::maybe_pause_protocol(slf)
     }
@@ -237,6 +260,19 @@ impl SocketTransport {
             Ok(_) => Ok(()),
             Err(error) => Self::report(slf, error, message),
         }
+    }
+}
+
+/// Marks of flow control, high and low, as asyncio derives them: each may be left to be derived from the other.
+pub fn marks(high: Option<isize>, low: Option<isize>, default_high_bytes: usize) -> PyResult<(usize, usize)> {
+    let high = high.unwrap_or_else(|| match low {
+        Some(low) => low.saturating_mul(4),
+        None => isize::try_from(default_high_bytes).unwrap_or(isize::MAX),
+    });
+    let low = low.unwrap_or(high / 4);
+    match (usize::try_from(high), usize::try_from(low)) {
+        (Ok(high), Ok(low)) if high >= low => Ok((high, low)),
+        _ => Err(PyValueError::new_err(format!("high ({high}) must be >= low ({low}) must be >= 0"))),
     }
 }
 
