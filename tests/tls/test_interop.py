@@ -54,7 +54,8 @@ def running(*command: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
         while True:
             if listens(port):
                 break
-            assert process.poll() is None and time.monotonic() < deadline, "it does not start"
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"it does not start: {process.communicate()}")
             time.sleep(0.02)
         yield process
     finally:
