@@ -48,9 +48,7 @@ def tls_echo(job: str, title: str, connections: int, bytes_each: int) -> Row:
 
 def handshakes(kind: Protocol, title: str) -> Row:
     name = f"tls-{kind}"
-    return Row(
-        name, title, "connection", "server", "tls-protocol", 1, 1, protocol=kind, contenders=tuple(TLS_LOOPS)
-    )
+    return Row(name, title, "connection", "server", "tls-protocol", 1, 1, protocol=kind, contenders=tuple(TLS_LOOPS))
 
 
 ROWS: tuple[Row, ...] = (

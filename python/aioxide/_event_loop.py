@@ -234,7 +234,7 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
 
     async def start_tls(
         self,
-        transport: asyncio.WriteTransport,
+        transport: asyncio.BaseTransport,
         protocol: asyncio.BaseProtocol,
         sslcontext: ssl.SSLContext,
         *,
@@ -247,8 +247,8 @@ class EventLoop(_native.Loop, _stock.SelectorEventLoop):
 
         The result is the transport that `protocol` is to use from now on; its `connection_made` is not called again.
 
-        Raises `TypeError` for a transport or context that does not fit, and whatever ended the handshake: `ssl.SSLError`
-        and its kin, `ConnectionError`.
+        Raises `TypeError` for a transport or context that does not fit, and whatever ended the handshake:
+        `ssl.SSLError` and its kin, `ConnectionError`.
         """
         if not isinstance(sslcontext, ssl.SSLContext):
             raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}")

@@ -15,7 +15,9 @@ KINDS = ("asyncio", "aioxide-libssl", "aioxide-stdlib")
 
 
 @pytest.fixture(params=KINDS)
-def loop_factory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], asyncio.AbstractEventLoop]:
     """Python's own loop, and ours with either way to the TLS library."""
     if request.param == "asyncio":
         return asyncio.new_event_loop

@@ -157,7 +157,9 @@ async def streaming(handler: Handler, context: ssl.SSLContext | None, **options:
         await server.wait_closed()
 
 
-async def connect(port: int, context: ssl.SSLContext, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect(
+    port: int, context: ssl.SSLContext, **options: Any
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A client's streams."""
     options.setdefault("server_hostname", "localhost")
     return await asyncio.open_connection("127.0.0.1", port, ssl=context, **options)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.tls.conftest import at_version
 from tests.tls.peers import PATIENCE, Echo, Recorder, connect, echo, finish, serving, streaming
 
@@ -89,7 +88,9 @@ def test_key_log(
     with at_version(version, server_context, client_context):
         run(runner, main())
     label = "CLIENT_RANDOM" if version is ssl.TLSVersion.TLSv1_2 else "CLIENT_TRAFFIC_SECRET_0"
-    lines = [[line for line in (tmp_path / name).read_text().splitlines() if label in line] for name in ("client", "server")]
+    lines = [
+        [line for line in (tmp_path / name).read_text().splitlines() if label in line] for name in ("client", "server")
+    ]
     assert lines[0] == lines[1] != []
 
 
@@ -248,9 +249,7 @@ def test_verification_errors_are_those_of_the_ssl_module(
     run(runner, main())
 
 
-def test_verify_flags(
-    runner: asyncio.Runner, server_context: ssl.SSLContext, client_context: ssl.SSLContext
-) -> None:
+def test_verify_flags(runner: asyncio.Runner, server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
     client_context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
 
     async def main() -> None:

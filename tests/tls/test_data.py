@@ -7,7 +7,6 @@ import random
 import ssl
 
 import pytest
-
 from tests.tls.conftest import at_version
 from tests.tls.peers import PATIENCE, BufferedEcho, Echo, Recorder, connect, echo, finish, serving, streaming
 

@@ -12,7 +12,6 @@ import weakref
 from typing import Any
 
 import pytest
-
 from tests.tls.peers import PATIENCE, Echo, Proxy, Recorder, connect, echo, finish, serving, streaming
 
 

@@ -1,4 +1,4 @@
-"""A bad line between the peers: slow, in single bytes, cut at any place, corrupted, ended without a goodbye, stalled."""
+"""A bad line between the peers: in single bytes, cut at any place, corrupted, ended without a goodbye, stalled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import time
 from typing import Any
 
 import pytest
-
 from tests.tls.conftest import at_version
 from tests.tls.peers import PATIENCE, Echo, Proxy, Recorder, connect, echo, finish, serving, streaming
 
@@ -278,9 +277,7 @@ def test_a_peer_that_does_not_read_cannot_delay_the_end_for_ever(
     run(runner, main())
 
 
-def test_a_plain_peer(
-    runner: asyncio.Runner, server_context: ssl.SSLContext, client_context: ssl.SSLContext
-) -> None:
+def test_a_plain_peer(runner: asyncio.Runner, server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
     async def main() -> None:
         async with streaming(echo, None) as port:
             with pytest.raises(ssl.SSLError):

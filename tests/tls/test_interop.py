@@ -1,4 +1,4 @@
-"""Other people's TLS at the other end: openssl's own client and server, curl, nginx. What is not installed is skipped."""
+"""Other people's TLS at the other end: openssl's client and server, curl, nginx. What is not installed is skipped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.tls.conftest import at_version
 from tests.tls.peers import PATIENCE, connect, finish, streaming
 
@@ -153,7 +152,9 @@ def test_openssl_s_server(
         await finish(writer)
 
     with (
-        running(openssl, "s_server", "-quiet", "-rev", "-port", str(port), "-cert", f"{folder}/localhost.pem", port=port),
+        running(
+            openssl, "s_server", "-quiet", "-rev", "-port", str(port), "-cert", f"{folder}/localhost.pem", port=port
+        ),
         at_version(version, client_context),
     ):
         run(runner, main())

@@ -9,7 +9,6 @@ import ssl
 from typing import Any
 
 import pytest
-
 from tests.tls.peers import PATIENCE, Echo, Recorder, Server, connect, finish, serving, streaming
 
 

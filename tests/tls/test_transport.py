@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-
 from tests.tls.peers import PATIENCE, Echo, Recorder, serving
 
 

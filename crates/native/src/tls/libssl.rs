@@ -78,6 +78,7 @@ macro_rules! functions {
 
 functions! {
     version_number = c"OpenSSL_version_num": fn() -> c_ulong;
+    peek_error = c"ERR_peek_error": fn() -> c_ulong;
     clear_errors = c"ERR_clear_error": fn();
     ssl_read = c"SSL_read_ex": fn(*mut Ssl, *mut c_void, usize, *mut usize) -> c_int;
     ssl_write = c"SSL_write_ex": fn(*mut Ssl, *const c_void, usize, *mut usize) -> c_int;
@@ -257,7 +258,7 @@ impl Libssl {
         let mut count = 0;
         // SAFETY: the caller's promise; the library writes at most as much as there is room.
         unsafe {
-            (self.functions.clear_errors)();
+            self.clear_errors();
             let answer =
                 (self.functions.ssl_read)(ssl.0.as_ptr(), room.as_mut_ptr().cast(), room.len(), &raw mut count);
             self.outcome(ssl, answer, count)
@@ -272,7 +273,7 @@ impl Libssl {
         let mut count = 0;
         // SAFETY: the caller's promise; the library reads no more than `data`.
         unsafe {
-            (self.functions.clear_errors)();
+            self.clear_errors();
             let answer = (self.functions.ssl_write)(ssl.0.as_ptr(), data.as_ptr().cast(), data.len(), &raw mut count);
             self.outcome(ssl, answer, count)
         }
@@ -301,8 +302,12 @@ impl Libssl {
 
     /// Empties the thread's error queue.
     pub fn clear_errors(&self) {
-        // SAFETY: it takes nothing.
-        unsafe { (self.functions.clear_errors)() };
+        // SAFETY: they take nothing. An empty queue is told faster than emptied.
+        unsafe {
+            if (self.functions.peek_error)() != 0 {
+                (self.functions.clear_errors)();
+            }
+        }
     }
 }
 

@@ -60,7 +60,10 @@ pub fn chosen(py: Python<'_>) -> PyResult<Option<&'static Proved>> {
         Some("libssl") => proved(py)
             .map(Some)
             .map_err(|reason| PyRuntimeError::new_err(format!("{CHOICE_VARIABLE}=libssl cannot be had: {reason}"))),
-        _ => Err(PyValueError::new_err(format!("{CHOICE_VARIABLE} may be libssl or stdlib, not {}", choice.display()))),
+        _ => Err(PyValueError::new_err(format!(
+            "{CHOICE_VARIABLE} may be libssl or stdlib, not {}",
+            choice.to_string_lossy()
+        ))),
     }
 }
 
@@ -74,7 +77,8 @@ impl Proved {
         // SAFETY: objects of this type hold their `SSL` there, which was proved.
         let ssl = unsafe { SslRef::at(raw::object_word(inner, SSL_WORD)?) }?;
         // SAFETY: the object lives, and keeps its `SSL` alive.
-        (unsafe { self.libssl.owner(ssl) } as usize == inner.as_ptr() as usize).then_some(ssl)
+        let owner = unsafe { self.libssl.owner(ssl) };
+        std::ptr::eq(owner, inner.as_ptr().cast()).then_some(ssl)
     }
 }
 
