@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import trustme
+from tests.tls.certificates import make_authority, make_certificate
 
 KINDS = ("asyncio", "aioxide-libssl", "aioxide-stdlib")
 
@@ -30,21 +31,15 @@ def loop_factory(
 
 
 @pytest.fixture(scope="session")
-def authority() -> trustme.CA:
-    return trustme.CA(key_type=trustme.KeyType.ECDSA)
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Certificates and keys as files: ``ca.pem``, ``localhost.pem``, ``other.pem``, ``client.pem``."""
+    if shutil.which("openssl") is None:
+        pytest.skip("the openssl command, which makes the certificates, is not installed")
     folder = tmp_path_factory.mktemp("certificates")
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    for name, certificate in {
-        "localhost": authority.issue_cert("localhost", "127.0.0.1", key_type=trustme.KeyType.ECDSA),
-        "other": authority.issue_cert("other.test", key_type=trustme.KeyType.ECDSA),
-        "client": authority.issue_cert("client@example.test", key_type=trustme.KeyType.ECDSA),
-    }.items():
-        certificate.private_key_and_cert_chain_pem.write_to_path(folder / f"{name}.pem")
+    make_authority(folder)
+    make_certificate(folder, "localhost", "DNS:localhost, IP:127.0.0.1")
+    make_certificate(folder, "other", "DNS:other.test")
+    make_certificate(folder, "client", "email:client@example.test")
     return folder
 
 
