@@ -157,6 +157,18 @@ async def streaming(handler: Handler, context: ssl.SSLContext | None, **options:
         await server.wait_closed()
 
 
+def run(runner: asyncio.Runner, coroutine: Any) -> Any:
+    """Run it, but no longer than patience lasts."""
+    return runner.run(asyncio.wait_for(coroutine, PATIENCE))
+
+
+async def client_of(port: int, context: ssl.SSLContext, **options: Any) -> tuple[Any, Recorder]:
+    """A client that remembers, and its transport."""
+    loop = asyncio.get_running_loop()
+    options.setdefault("server_hostname", "localhost")
+    return await loop.create_connection(Recorder, "127.0.0.1", port, ssl=context, **options)
+
+
 async def connect(
     port: int, context: ssl.SSLContext, **options: Any
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -10,11 +10,7 @@ from typing import Any
 
 import pytest
 from tests.tls.conftest import at_version
-from tests.tls.peers import PATIENCE, Echo, Recorder, connect, echo, finish, serving, streaming
-
-
-def run(runner: asyncio.Runner, coroutine: Any) -> None:
-    runner.run(asyncio.wait_for(coroutine, PATIENCE))
+from tests.tls.peers import Echo, Recorder, connect, echo, finish, run, serving, streaming
 
 
 async def exchange(port: int, context: ssl.SSLContext, **options: Any) -> ssl.SSLObject:

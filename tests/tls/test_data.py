@@ -8,7 +8,18 @@ import ssl
 
 import pytest
 from tests.tls.conftest import at_version
-from tests.tls.peers import PATIENCE, BufferedEcho, Echo, Recorder, connect, echo, finish, serving, streaming
+from tests.tls.peers import (
+    BufferedEcho,
+    Echo,
+    Recorder,
+    client_of,
+    connect,
+    echo,
+    finish,
+    run,
+    serving,
+    streaming,
+)
 
 SIZES = [1, 2, 1000, 16 * 1024 - 1, 16 * 1024, 16 * 1024 + 1, 65 * 1024, 1024 * 1024, 16 * 1024 * 1024]
 
@@ -34,7 +45,7 @@ def test_streams(
             await finish(writer)
 
     with at_version(version, server_context, client_context):
-        runner.run(asyncio.wait_for(main(), PATIENCE))
+        run(runner, main())
 
 
 @pytest.mark.parametrize("server", [Echo, BufferedEcho, lambda: BufferedEcho(1), lambda: BufferedEcho(200_000)])
@@ -45,10 +56,8 @@ def test_protocols(
 
     async def main() -> None:
         async with serving(server, server_context) as port:
-            loop = asyncio.get_running_loop()
-            transport, client = await loop.create_connection(
-                Recorder, "127.0.0.1", port, ssl=client_context, server_hostname="localhost"
-            )
+            asyncio.get_running_loop()
+            transport, client = await client_of(port, client_context)
             sent = payload(size)
             transport.write(sent)
             assert await client.until(size) == sent
@@ -56,7 +65,7 @@ def test_protocols(
             assert await client.lost is None
             assert client.events[0] == "made" and client.events[-1] == "lost"
 
-    runner.run(asyncio.wait_for(main(), PATIENCE))
+    run(runner, main())
 
 
 def test_pieces_of_every_type_in_order(
@@ -78,7 +87,7 @@ def test_pieces_of_every_type_in_order(
             assert await reader.readexactly(len(expected)) == expected
             await finish(writer)
 
-    runner.run(asyncio.wait_for(main(), PATIENCE))
+    run(runner, main())
 
 
 def test_a_bytearray_may_be_changed_after_the_write(
@@ -96,7 +105,7 @@ def test_a_bytearray_may_be_changed_after_the_write(
             assert await reader.readexactly(len(data)) == b"x" * len(data)
             await finish(writer)
 
-    runner.run(asyncio.wait_for(main(), PATIENCE))
+    run(runner, main())
 
 
 def test_both_directions_at_once(
@@ -128,7 +137,7 @@ def test_both_directions_at_once(
             assert await heard == payload(size + 2)[:size]
             await finish(writer)
 
-    runner.run(asyncio.wait_for(main(), PATIENCE))
+    run(runner, main())
 
 
 def test_unix_sockets(
@@ -144,7 +153,7 @@ def test_unix_sockets(
         server.close()
         await server.wait_closed()
 
-    runner.run(asyncio.wait_for(main(), PATIENCE))
+    run(runner, main())
 
 
 def test_sendfile(
@@ -158,9 +167,7 @@ def test_sendfile(
     async def main() -> None:
         async with serving(Echo, server_context) as port:
             loop = asyncio.get_running_loop()
-            transport, client = await loop.create_connection(
-                Recorder, "127.0.0.1", port, ssl=client_context, server_hostname="localhost"
-            )
+            transport, client = await client_of(port, client_context)
             with open(path, "rb") as file:
                 assert await loop.sendfile(transport, file, 10, 250_000) == 250_000
                 assert file.tell() == 250_010
@@ -170,7 +177,7 @@ def test_sendfile(
             transport.close()
             await client.lost
 
-    runner.run(asyncio.wait_for(main(), PATIENCE))
+    run(runner, main())
 
 
 def test_a_slow_reader_holds_the_writer_back(
@@ -181,10 +188,8 @@ def test_a_slow_reader_holds_the_writer_back(
     async def main() -> None:
         peers: list[Recorder] = []
         async with serving(lambda: peers.append(Recorder()) or peers[0], server_context) as port:  # type: ignore[func-returns-value]
-            loop = asyncio.get_running_loop()
-            transport, client = await loop.create_connection(
-                Recorder, "127.0.0.1", port, ssl=client_context, server_hostname="localhost"
-            )
+            asyncio.get_running_loop()
+            transport, client = await client_of(port, client_context)
             while not peers or peers[0].transport is None:
                 await asyncio.sleep(0.001)
             peer = peers[0]
@@ -204,4 +209,4 @@ def test_a_slow_reader_holds_the_writer_back(
             assert await client.lost is None
             assert await peer.lost is None
 
-    runner.run(asyncio.wait_for(main(), PATIENCE))
+    run(runner, main())

@@ -12,11 +12,7 @@ import weakref
 from typing import Any
 
 import pytest
-from tests.tls.peers import PATIENCE, Echo, Proxy, Recorder, connect, echo, finish, serving, streaming
-
-
-def run(runner: asyncio.Runner, coroutine: Any) -> Any:
-    return runner.run(asyncio.wait_for(coroutine, PATIENCE))
+from tests.tls.peers import Echo, Proxy, Recorder, client_of, connect, echo, finish, run, serving, streaming
 
 
 def descriptors() -> int:
@@ -181,9 +177,7 @@ def test_a_closed_loop_frees_its_connections(
         loop = asyncio.get_running_loop()
         server = await loop.create_server(Echo, "127.0.0.1", 0, ssl=server_context)
         port = server.sockets[0].getsockname()[1]
-        transport, client = await loop.create_connection(
-            Recorder, "127.0.0.1", port, ssl=client_context, server_hostname="localhost"
-        )
+        transport, client = await client_of(port, client_context)
         transport.write(b"data")
         await client.until(4)
         traces.append(weakref.ref(transport))

@@ -12,13 +12,9 @@ from typing import Any
 
 import pytest
 from tests.tls.conftest import at_version
-from tests.tls.peers import PATIENCE, Echo, Proxy, Recorder, connect, echo, finish, serving, streaming
+from tests.tls.peers import Echo, Proxy, Recorder, client_of, connect, echo, finish, run, serving, streaming
 
 FAILURES = (ssl.SSLError, ConnectionError, asyncio.IncompleteReadError, TimeoutError)
-
-
-def run(runner: asyncio.Runner, coroutine: Any) -> None:
-    runner.run(asyncio.wait_for(coroutine, PATIENCE))
 
 
 @pytest.fixture(autouse=True)
@@ -136,10 +132,8 @@ def test_a_corrupted_record_is_an_ssl_error(
             return data[:-1] + bytes([data[-1] ^ 1]) if corrupting else data
 
         async with serving(Echo, server_context) as port, Proxy(port, None, fault) as port:
-            loop = asyncio.get_running_loop()
-            transport, client = await loop.create_connection(
-                Recorder, "127.0.0.1", port, ssl=client_context, server_hostname="localhost"
-            )
+            asyncio.get_running_loop()
+            transport, client = await client_of(port, client_context)
             transport.write(b"good")
             assert await client.until(4) == b"good"
             corrupting = True
@@ -224,15 +218,8 @@ def test_a_peer_that_never_says_goodbye(
             return b"" if stalled else data
 
         async with serving(Echo, server_context) as port, Proxy(port, fault, None) as port:
-            loop = asyncio.get_running_loop()
-            transport, client = await loop.create_connection(
-                Recorder,
-                "127.0.0.1",
-                port,
-                ssl=client_context,
-                server_hostname="localhost",
-                ssl_shutdown_timeout=0.1,
-            )
+            asyncio.get_running_loop()
+            transport, client = await client_of(port, client_context, ssl_shutdown_timeout=0.1)
             transport.write(b"hello")
             await client.until(5)
             stalled = True
@@ -260,15 +247,8 @@ def test_a_peer_that_does_not_read_cannot_delay_the_end_for_ever(
                 self.transport.pause_reading()
 
         async with serving(Silent, server_context) as port:
-            loop = asyncio.get_running_loop()
-            transport, client = await loop.create_connection(
-                Recorder,
-                "127.0.0.1",
-                port,
-                ssl=client_context,
-                server_hostname="localhost",
-                ssl_shutdown_timeout=0.2,
-            )
+            asyncio.get_running_loop()
+            transport, client = await client_of(port, client_context, ssl_shutdown_timeout=0.2)
             while not held:
                 await asyncio.sleep(0.001)
             transport.write(bytes(30 * 1024 * 1024))

@@ -15,13 +15,9 @@ from typing import Any
 
 import pytest
 from tests.tls.conftest import at_version
-from tests.tls.peers import PATIENCE, connect, finish, streaming
+from tests.tls.peers import PATIENCE, connect, finish, run, streaming
 
 SIZES = [1, 16 * 1024, 3_000_000]
-
-
-def run(runner: asyncio.Runner, coroutine: Any) -> Any:
-    return runner.run(asyncio.wait_for(coroutine, PATIENCE))
 
 
 def tool(name: str) -> str:

@@ -9,11 +9,7 @@ import ssl
 from typing import Any
 
 import pytest
-from tests.tls.peers import PATIENCE, Echo, Recorder, Server, connect, finish, serving, streaming
-
-
-def run(runner: asyncio.Runner, coroutine: Any) -> None:
-    runner.run(asyncio.wait_for(coroutine, PATIENCE))
+from tests.tls.peers import Echo, Recorder, Server, connect, finish, run, serving, streaming
 
 
 class UpgradingServer(Server, asyncio.Protocol):

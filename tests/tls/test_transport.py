@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tests.tls.peers import PATIENCE, Echo, Recorder, serving
+from tests.tls.peers import Echo, Recorder, client_of, run, serving
 
 
 @contextlib.asynccontextmanager
@@ -27,10 +27,8 @@ async def pair(
         return servers[-1]
 
     async with serving(make, server_context, **options) as port:
-        loop = asyncio.get_running_loop()
-        _, client = await loop.create_connection(
-            Recorder, "127.0.0.1", port, ssl=client_context, server_hostname="localhost", **options
-        )
+        asyncio.get_running_loop()
+        _, client = await client_of(port, client_context, **options)
         while not servers:
             await asyncio.sleep(0.001)
         await servers[0].made
@@ -39,10 +37,6 @@ async def pair(
         finally:
             client.transport.abort()
             await client.lost
-
-
-def run(runner: asyncio.Runner, coroutine: Any) -> None:
-    runner.run(asyncio.wait_for(coroutine, PATIENCE))
 
 
 def test_extra_info(runner: asyncio.Runner, server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
@@ -219,10 +213,8 @@ def test_pausing_inside_of_data_received(
             return servers[-1]
 
         async with serving(make, server_context) as port:
-            loop = asyncio.get_running_loop()
-            transport, client = await loop.create_connection(
-                Recorder, "127.0.0.1", port, ssl=client_context, server_hostname="localhost"
-            )
+            asyncio.get_running_loop()
+            transport, client = await client_of(port, client_context)
             for n in range(200):
                 transport.write(bytes([n]) * 5000)
             while not servers:
@@ -278,10 +270,8 @@ def test_a_protocol_that_raises_loses_its_connection(
 
     async def main() -> None:
         async with serving(make, server_context) as port:
-            loop = asyncio.get_running_loop()
-            transport, client = await loop.create_connection(
-                Recorder, "127.0.0.1", port, ssl=client_context, server_hostname="localhost"
-            )
+            asyncio.get_running_loop()
+            transport, client = await client_of(port, client_context)
             transport.write(b"data")
             await asyncio.sleep(0.01)
             transport.close()
@@ -311,10 +301,8 @@ def test_true_from_eof_received_has_no_effect(
 
     async def main() -> None:
         async with serving(make, server_context) as port:
-            loop = asyncio.get_running_loop()
-            transport, client = await loop.create_connection(
-                Recorder, "127.0.0.1", port, ssl=client_context, server_hostname="localhost"
-            )
+            asyncio.get_running_loop()
+            transport, client = await client_of(port, client_context)
             transport.close()
             await client.lost
             assert await servers[0].lost is None

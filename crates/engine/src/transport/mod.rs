@@ -3,6 +3,7 @@
 //! [`TcpStream`] and [`TcpListener`] are for Rust futures; [`WriteBuffer`] is the sending half of callback-style
 //! transports, whose receiving half goes straight into the host's own buffers. [`tls`] is the policy of a TLS connection.
 
+mod piece;
 mod resolver;
 mod tcp;
 pub mod tls;

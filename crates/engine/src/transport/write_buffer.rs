@@ -7,24 +7,11 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 
+use super::piece::Piece;
 use crate::driver::socket;
 
 /// Pieces are gathered into blocks of this size.
 const BLOCK_BYTES: usize = 64 * 1024;
-
-enum Piece<B> {
-    Copied(Vec<u8>),
-    Held(B),
-}
-
-impl<B: AsRef<[u8]>> Piece<B> {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Copied(bytes) => bytes,
-            Self::Held(held) => held.as_ref(),
-        }
-    }
-}
 
 /// How a flush ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,22 +2,10 @@
 
 use std::collections::VecDeque;
 
+use crate::transport::piece::Piece;
+
 /// Small pieces are gathered up to this size, which is the most that one TLS record holds.
 const RECORD_BYTES: usize = 16 * 1024;
-
-enum Piece<B> {
-    Copied(Vec<u8>),
-    Held(B),
-}
-
-impl<B: AsRef<[u8]>> Piece<B> {
-    fn len(&self) -> usize {
-        match self {
-            Self::Copied(bytes) => bytes.len(),
-            Self::Held(held) => held.as_ref().len(),
-        }
-    }
-}
 
 /// A queue of plaintext; `B` is what the owner holds large pieces by.
 ///
@@ -40,10 +28,7 @@ impl<B: AsRef<[u8]>> Front<B> {
     /// What is left of it.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        match &self.piece {
-            Piece::Copied(bytes) => &bytes[self.done..],
-            Piece::Held(held) => &held.as_ref()[self.done..],
-        }
+        &self.piece.bytes()[self.done..]
     }
 }
 
@@ -94,7 +79,7 @@ impl<B: AsRef<[u8]>> Backlog<B> {
     pub fn take_front(&mut self) -> Option<Front<B>> {
         let piece = self.pieces.pop_front()?;
         let done = std::mem::take(&mut self.done);
-        self.len -= piece.len() - done;
+        self.len -= piece.bytes().len() - done;
         Some(Front { piece, done })
     }
 
@@ -103,10 +88,10 @@ impl<B: AsRef<[u8]>> Backlog<B> {
     pub fn put_back(&mut self, front: Front<B>, encrypted: usize) -> Option<Front<B>> {
         let Front { piece, done } = front;
         let done = done + encrypted;
-        if done >= piece.len() {
+        if done >= piece.bytes().len() {
             return Some(Front { piece, done });
         }
-        self.len += piece.len() - done;
+        self.len += piece.bytes().len() - done;
         self.done = done;
         self.pieces.push_front(piece);
         None
