@@ -75,7 +75,7 @@ impl SocketTransport {
             Ok(received) => {
                 // SAFETY: the kernel wrote that many bytes.
                 unsafe { scratch.set_len(received) };
-                let result = raw::in_context(py, &this.context, || TlsTransport::receive(tls, &scratch));
+                let result = TlsTransport::receive(tls, &scratch);
                 Self::check(slf, result, "Fatal error: protocol.data_received() call failed.").map(drop)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
