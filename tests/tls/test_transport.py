@@ -319,6 +319,7 @@ def test_an_unclosed_transport_is_warned_of(
         run(runner, _abandon(server_context, client_context))
         runner.close()
         gc.collect()
+        gc.collect()
     assert any("unclosed transport" in str(each.message) for each in caught), [str(each.message) for each in caught]
 
 
