@@ -14,6 +14,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use url::{Position, Url};
 
 use super::error::{Error, ErrorKind, Phase, Result};
+use super::proxy::Route;
 use crate::timeline::LaneId;
 
 /// One request, and how long each of its phases may take.
@@ -254,9 +255,9 @@ pub(super) struct Head {
 
 impl Head {
     /// Makes the head of `request`, and checks that its framing is sound.
-    pub fn new(request: &Request, host: &HeaderValue) -> Result<Self> {
-        let target = target(&request.url)?;
+    pub fn new(request: &Request, host: &HeaderValue, route: Route<'_>) -> Result<Self> {
         let mut headers = request.headers.clone();
+        let target = route.adapt(&request.url, target(&request.url)?, &mut headers)?;
         if !headers.contains_key(HOST) {
             headers.insert(HOST, host.clone());
         }
