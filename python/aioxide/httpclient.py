@@ -28,10 +28,10 @@ from aioxide._tornado.errors import (
 from aioxide._tornado.messages import HTTPHeaders, HTTPRequest, HTTPResponse
 from aioxide._tornado.rules import Fetch, decode, resolve, translated
 from aioxide.http import _exceptions as http
-from aioxide.http._client import timeouts, wire_url, with_request
 from aioxide.http._config import Limits
 from aioxide.http._core import open_core
 from aioxide.http._request import Request
+from aioxide.http._wire import timeouts, wire_url, with_request
 
 if TYPE_CHECKING:
     from aioxide._native import HttpClient, RawResponse

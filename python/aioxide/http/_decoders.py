@@ -3,79 +3,118 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any, Protocol
 
 from ._exceptions import DecodingError
 
-SUPPORTED = "gzip, deflate"
+SUPPORTED = "gzip, deflate, br, zstd"
+MAX_ENCODINGS = 5
 
 
 class ContentDecoder(Protocol):
-    """Undoes an encoding: `decode` takes each piece, `flush` the end. DecodingError for data that is not valid."""
+    """Undoes an encoding: `decode` takes each piece, `flush` the end. DecodingError for data that is not valid.
 
-    def decode(self, data: bytes) -> bytes: ...
+    `decode` gives at most `max_bytes`: DecodingError when the piece decodes to more.
+    """
+
+    def decode(self, data: bytes, max_bytes: int = sys.maxsize) -> bytes: ...
     def flush(self) -> bytes: ...
 
 
-class _Gzip:
+class _Zlib:
     """gzip (RFC 1952), several members one after the other included."""
+
+    name = "gzip"
 
     def __init__(self) -> None:
         import zlib
 
         self._zlib = zlib
-        self._new()
+        self._stream: Any = None
         self._fed = False
 
-    def _new(self) -> None:
-        self._stream: Any = self._zlib.decompressobj(self._zlib.MAX_WBITS | 16)
+    def _open(self, data: bytes) -> bytes:
+        """Begin a stream, if `data` is enough for that; what of the data is to be fed to it."""
+        self._stream = self._zlib.decompressobj(self._zlib.MAX_WBITS | 16)
+        return data
 
-    def decode(self, data: bytes) -> bytes:
+    def decode(self, data: bytes, max_bytes: int = sys.maxsize) -> bytes:
         self._fed = self._fed or bool(data)
-        out = []
+        out: list[bytes] = []
+        left = max_bytes
         try:
             while data:
-                out.append(self._stream.decompress(data))
-                data = self._stream.unused_data
-                if data:
-                    self._new()
+                if self._stream is None or self._is_over():
+                    data = self._open(data)
+                    if not data:
+                        break
+                # One byte more than allowed tells that there is more.
+                piece = self._stream.decompress(data, min(left + 1, sys.maxsize))
+                left -= len(piece)
+                if left < 0:
+                    raise DecodingError(f"the body decodes to more than the {max_bytes} bytes that are allowed")
+                out.append(piece)
+                data = self._stream.unconsumed_tail or self._stream.unused_data
         except self._zlib.error as error:
-            raise DecodingError(f"the body is not valid gzip: {error}") from error
+            raise DecodingError(f"the body is not valid {self.name} data: {error}") from error
         return b"".join(out)
 
+    def _is_over(self) -> bool:
+        return bool(self._stream.eof)
+
     def flush(self) -> bytes:
-        if self._fed and not self._stream.eof:
-            raise DecodingError("the body's gzip data ends too early")
+        if self._fed and (self._stream is None or not self._stream.eof):
+            raise DecodingError(f"the body's {self.name} data ends too early")
         return b""
 
 
-class _Deflate:
+class _Deflate(_Zlib):
     """zlib (RFC 1950), or the bare deflate data (RFC 1951) that some servers send under this name."""
 
+    name = "deflate"
+
     def __init__(self) -> None:
-        import zlib
-
-        self._zlib = zlib
+        super().__init__()
         self._head = b""
-        self._stream: Any = None
 
-    def decode(self, data: bytes) -> bytes:
-        if self._stream is None:
-            # The first two bytes tell which of both it is.
-            data = self._head + data
-            if len(data) < 2:
-                self._head = data
-                return b""
-            is_zlib = data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
-            self._stream = self._zlib.decompressobj(self._zlib.MAX_WBITS if is_zlib else -self._zlib.MAX_WBITS)
+    def _open(self, data: bytes) -> bytes:
+        if self._stream is not None:
+            return b""  # what follows the end is left alone
+        # The first two bytes tell which of both it is.
+        data = self._head + data
+        if len(data) < 2:
+            self._head = data
+            return b""
+        is_zlib = data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
+        self._stream = self._zlib.decompressobj(self._zlib.MAX_WBITS if is_zlib else -self._zlib.MAX_WBITS)
+        return data
+
+
+class _Native:
+    """br (RFC 7932) and zstd (RFC 8878), undone by the native module."""
+
+    def __init__(self, name: str) -> None:
+        from aioxide._native import BodyDecoder
+
+        self._name = name
+        self._decoder = BodyDecoder(name)
+        self._fed = False
+
+    def decode(self, data: bytes, max_bytes: int = sys.maxsize) -> bytes:
+        if not data:
+            return b""
+        self._fed = True
         try:
-            return bytes(self._stream.decompress(data))
-        except self._zlib.error as error:
-            raise DecodingError(f"the body is not valid deflate data: {error}") from error
+            return self._decoder.decode(data, max_bytes)
+        except ValueError as error:
+            raise DecodingError(f"the body is not valid {self._name} data: {error}") from None
+        except OverflowError:
+            raise DecodingError(f"the body decodes to more than the {max_bytes} bytes that are allowed") from None
 
     def flush(self) -> bytes:
-        if self._head if self._stream is None else not self._stream.eof:
-            raise DecodingError("the body's deflate data ends too early")
+        if self._fed and not self._decoder.is_complete():
+            raise DecodingError(f"the body's {self._name} data ends too early")
         return b""
 
 
@@ -85,9 +124,9 @@ class _Chain:
     def __init__(self, decoders: list[ContentDecoder]) -> None:
         self._decoders = decoders
 
-    def decode(self, data: bytes) -> bytes:
+    def decode(self, data: bytes, max_bytes: int = sys.maxsize) -> bytes:
         for decoder in self._decoders:
-            data = decoder.decode(data)
+            data = decoder.decode(data, max_bytes)
         return data
 
     def flush(self) -> bytes:
@@ -98,19 +137,19 @@ class _Chain:
 
 
 def content_decoder(encodings: list[str]) -> ContentDecoder | None:
-    """What undoes the encodings, None when there is nothing to undo. DecodingError for one that is not there yet."""
+    """What undoes the encodings, None when there is nothing to undo. DecodingError for more than MAX_ENCODINGS."""
     decoders: list[ContentDecoder] = []
     for encoding in encodings:
         name = encoding.strip().lower()
         if name in ("gzip", "x-gzip"):
-            decoders.append(_Gzip())
+            decoders.append(_Zlib())
         elif name == "deflate":
             decoders.append(_Deflate())
-        elif name in ("br", "zstd", "compress"):
-            raise DecodingError(
-                f"the body is encoded as {name}, which is not supported yet; the client asks for {SUPPORTED}"
-            )
+        elif name in ("br", "zstd"):
+            decoders.append(_Native(name))
         # Anything else is no encoding that HTTP knows: the bytes stay as they are, as with httpx.
+    if len(decoders) > MAX_ENCODINGS:
+        raise DecodingError(f"the body is encoded {len(decoders)} times; at most {MAX_ENCODINGS} are undone")
     if len(decoders) <= 1:
         return decoders[0] if decoders else None
     return _Chain(decoders[::-1])

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from ._content import AsyncByteStream, ByteStream, SyncByteStream
+from ._content import AsyncByteStream, ByteStream, SyncByteStream, body_stream
 from ._cookies import Cookies
 from ._decoders import ContentDecoder, LineDecoder, content_decoder
 from ._exceptions import DecodingError, HTTPStatusError, ResponseNotRead, StreamClosed, StreamConsumed
 from ._headers import Headers, HeaderTypes
 from ._status_codes import codes
-from ._streams import Rechunker, body_stream
+from ._streams import Rechunker
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -62,6 +62,7 @@ class Response:
     _started: float | None = None
     _encoding: str | None = None
     _extensions: dict[str, Any] | None = None
+    _decoded_left: int | None = None
 
     def __init__(
         self,
@@ -115,6 +116,7 @@ class Response:
         started: float,
         default_encoding: Encoding,
         stream_type: type[Any] | None,
+        max_decoded_bytes: int | None = None,
     ) -> Response:
         """Wrap the core's answer; `stream_type` is None when its body is there already."""
         self = cls.__new__(cls)
@@ -122,6 +124,8 @@ class Response:
         self.history = []
         self._raw = raw
         self._started = started
+        if max_decoded_bytes is not None:
+            self._decoded_left = max_decoded_bytes
         if stream_type is not None:
             self.stream = stream_type(raw, request)
             return self
@@ -453,7 +457,13 @@ class Response:
         if decoder is None:
             return data or b""
         try:
-            return decoder.flush() if data is None else decoder.decode(data)
+            if data is None:
+                return decoder.flush()
+            if self._decoded_left is None:
+                return decoder.decode(data)
+            decoded = decoder.decode(data, self._decoded_left)
+            self._decoded_left -= len(decoded)
+            return decoded
         except DecodingError as error:
             raise self._with_request(error) from None
 

@@ -7,7 +7,7 @@ from typing import Any, Union
 
 from ._exceptions import InvalidURL
 from ._query import QueryParams, QueryParamTypes
-from ._quoting import FRAGMENT_SAFE, PATH_SAFE, QUERY_SAFE, USERINFO_SAFE, quote, unquote
+from ._quoting import FRAGMENT_SAFE, HOST_SAFE, PATH_SAFE, QUERY_SAFE, USERINFO_SAFE, quote, unquote
 
 URLTypes = Union["URL", str]
 
@@ -28,8 +28,6 @@ _HOST_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\"#%/:<>?@\[\\\]^`{|}]")
 _IPV6 = re.compile(r"[0-9a-f:.]+(?:%25[a-z0-9._~-]+)?")
 _LOOKS_IPV4 = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
 _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!$)|$)){4}")
-# The characters on which IDNA 2003 (the standard library's) and IDNA 2008 (what browsers and registries use) disagree.
-_IDNA_DEVIATIONS = re.compile("[\u00df\u03c2\u200c\u200d]")
 
 _COMPONENTS: dict[str, type | tuple[type, ...]] = {
     "scheme": str,
@@ -170,9 +168,9 @@ class URL:
             self._userinfo = self._userinfo or userinfo
         if "host" in kwargs:
             host = kwargs["host"]
-            self._host = (
-                None if host is None else _host(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
-            )
+            if host is not None:
+                host = _host(host[1:-1] if host.startswith("[") and host.endswith("]") else host, self._scheme)
+            self._host = host
         if "port" in kwargs:
             port = kwargs["port"]
             self._port = None if port is None else _port(str(port), self._scheme)
@@ -217,10 +215,9 @@ class URL:
         """The host as people write it: lower case, international names decoded, IPv6 addresses without brackets."""
         host = self._host or ""
         if "xn--" in host:
-            try:
-                return host.encode("ascii").decode("idna")
-            except UnicodeError:
-                return host
+            from aioxide._native import domain_to_unicode
+
+            return domain_to_unicode(host)
         return host
 
     @property
@@ -379,9 +376,9 @@ def _authority(authority: str, scheme: str) -> tuple[str, str | None, int | None
     if v6 is not None:
         if ":" not in v6 or _IPV6.fullmatch(v6.lower()) is None:
             raise InvalidURL(f"not an IPv6 address: {v6!r}")
-        host = _host(v6)
+        host = _host(v6, scheme)
     else:
-        host = _host(name)
+        host = _host(name, scheme)
     return _userinfo(userinfo), host, _port(port, scheme) if port else None
 
 
@@ -398,7 +395,10 @@ def _port(text: str, scheme: str) -> int | None:
     return None if DEFAULT_PORTS.get(scheme) == port else port
 
 
-def _host(host: str) -> str:
+def _host(host: str, scheme: str) -> str:
+    if scheme and scheme not in DEFAULT_PORTS and ":" not in host:
+        # What a host is, only that scheme knows: it is kept as it is, and quoted.
+        return quote(host, HOST_SAFE)
     host = host.lower()
     if ":" in host:
         import socket
@@ -412,12 +412,12 @@ def _host(host: str) -> str:
     if host[-1:].isdigit():
         _check_ipv4(host)
     if not host.isascii():
-        if _IDNA_DEVIATIONS.search(host) is not None:
-            raise InvalidURL(f"the host {host!r} needs IDNA 2008, which is not there yet: write it in its xn-- form")
-        try:
-            host = host.encode("idna").decode("ascii")
-        except UnicodeError as error:
-            raise InvalidURL(f"not an international host name: {host!r} ({error})") from None
+        from aioxide._native import domain_to_ascii
+
+        coded = None if _HOST_FORBIDDEN.search(host) is not None else domain_to_ascii(host)
+        if coded is None:
+            raise InvalidURL(f"not an international host name: {host!r}")
+        host = coded
     if _HOST_FORBIDDEN.search(host) is not None:
         raise InvalidURL(f"the host has a character that no host name has: {host!r}")
     return host
