@@ -12,6 +12,7 @@ BENCH_ARGS ?=
 CONFORMANCE_ARGS ?=
 ECOSYSTEM_ARGS ?=
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14 python3.15
+SUITE_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -135,6 +136,19 @@ $(ECOSYSTEM)/stamp: requirements/ecosystem.txt requirements/test.txt $(STAMPS)/v
 .PHONY: ecosystem
 ecosystem: $(STAMPS)/native $(ECOSYSTEM)/stamp  ## Run FastAPI, aiohttp, Twisted, asyncpg and more on the loop, for real (ECOSYSTEM_ARGS="-k redis")
 	PYTHONPATH=$(abspath python) $(ECOSYSTEM)/bin/python -m pytest $(ECOSYSTEM_ARGS) tests/ecosystem
+
+# Other projects' own tests, in an environment of their own: they bring pytest plugins along.
+SUITES_VENV := .venvs/suites
+SUITES_STAMP := $(SUITES_VENV)/stamps-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+$(SUITES_STAMP): requirements/suites.txt $(STAMPS)/venv
+	$(PYTHON) -m venv --clear $(SUITES_VENV)
+	$(SUITES_VENV)/bin/python -m pip --quiet --require-virtualenv --disable-pip-version-check install -r requirements/suites.txt
+	@touch $@
+
+.PHONY: httpx-suite
+httpx-suite: $(STAMPS)/native $(SUITES_STAMP)  ## Run httpx's own tests against aioxide.http
+	$(SUITES_VENV)/bin/python tests/suites/run.py httpx $(SUITE_ARGS)
 
 # ------------------------------------------------------------------------------------------------ checks
 
