@@ -146,9 +146,12 @@ $(SUITES_STAMP): requirements/suites.txt $(STAMPS)/venv
 	$(SUITES_VENV)/bin/python -m pip --quiet --require-virtualenv --disable-pip-version-check install -r requirements/suites.txt
 	@touch $@
 
-.PHONY: httpx-suite
+.PHONY: httpx-suite tornado-suite
 httpx-suite: $(STAMPS)/native $(SUITES_STAMP)  ## Run httpx's own tests against aioxide.http
 	$(SUITES_VENV)/bin/python tests/suites/run.py httpx $(SUITE_ARGS)
+
+tornado-suite: $(STAMPS)/native $(SUITES_STAMP)  ## Run Tornado's own client tests against aioxide's client for Tornado
+	$(SUITES_VENV)/bin/python tests/suites/run.py tornado $(SUITE_ARGS)
 
 # ------------------------------------------------------------------------------------------------ checks
 

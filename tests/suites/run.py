@@ -1,14 +1,15 @@
-"""Runs another project's own tests against ours: httpx's against ``aioxide.http``.
+"""Runs another project's own tests against ours: httpx's against ``aioxide.http``, Tornado's against its client.
 
-``make httpx-suite`` does it. The tests come from the project's source distribution, which pip fetches when it is first
-needed. A test that fails, and is not named with its reason in ``exceptions/``, fails the run; so does one that is named
-there and passes.
+``make httpx-suite`` and ``make tornado-suite`` do it. httpx's tests come from its source distribution, which pip
+fetches when it is first needed; Tornado's come with its package. A test that fails, and is not named with its reason in
+``exceptions/``, fails the run; so does a pattern there of which every test passes.
 """
 
 from __future__ import annotations
 
 import argparse
 import fnmatch
+import json
 import os
 import subprocess
 import sys
@@ -16,27 +17,18 @@ import tarfile
 import tempfile
 import xml.etree.ElementTree as ET
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 TEST_SECONDS_MAX = 30
+SUITE_SECONDS_MAX = 600
 
 
-@dataclass(frozen=True)
-class Suite:
-    """Where a project's tests come from, and how they are run."""
-
-    requirement: str
-    plugin: str
-    arguments: tuple[str, ...]
-
-
-SUITES = {
-    # The tests marked `network` ask hosts of the internet.
-    "httpx": Suite("httpx==0.28.1", "httpx_plugin", ("-m", "not network", "tests")),
-}
+HTTPX = "httpx==0.28.1"
+# The tests marked `network` ask hosts of the internet.
+HTTPX_TESTS = ["-m", "not network", "tests"]
+TORNADO_TESTS = ["tornado.test.httpclient_test", "tornado.test.simple_httpclient_test"]
 
 
 def source_of(requirement: str) -> Path:
@@ -56,35 +48,40 @@ def source_of(requirement: str) -> Path:
     return folder
 
 
-def run_tests(suite: Suite, arguments: list[str]) -> dict[str, str | None]:
+def run_httpx(arguments: list[str], scratch: Path) -> dict[str, str | None]:
     """Each test by its id, with what it failed with; None when it passed. Skipped tests are left out."""
-    folder = source_of(suite.requirement)
-    with tempfile.TemporaryDirectory() as scratch:
-        report = Path(scratch) / "report.xml"
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            suite.plugin,
-            "-p",
-            "no:cacheprovider",
-            "--quiet",
-            "--tb=short",
-        ]
-        command += [f"--timeout={TEST_SECONDS_MAX}", "--no-header", "--no-summary", f"--junit-xml={report}"]
-        command += arguments or list(suite.arguments)
-        path = os.pathsep.join([str(ROOT / "python"), str(HERE)])
-        done = subprocess.run(
-            command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
-        )
-        if done.returncode not in (0, 1) or not report.exists():
-            sys.exit(f"the tests could not be run:\n{done.stdout}\n{done.stderr}")
-        return read_report(report)
+    report = scratch / "report.xml"
+    command = [sys.executable, "-m", "pytest", "-p", "httpx_plugin", "-p", "no:cacheprovider", "--quiet"]
+    command += [f"--timeout={TEST_SECONDS_MAX}", "--no-header", "--no-summary", f"--junit-xml={report}"]
+    run_child([*command, *(arguments or HTTPX_TESTS)], source_of(HTTPX), report)
+    return read_report(report)
+
+
+def run_tornado(arguments: list[str], scratch: Path) -> dict[str, str | None]:
+    """See run_httpx."""
+    report = scratch / "report.json"
+    run_child(
+        [sys.executable, str(HERE / "tornado_child.py"), str(report), *(arguments or TORNADO_TESTS)], HERE, report
+    )
+    results: dict[str, str | None] = json.loads(report.read_text())
+    return results
+
+
+def run_child(command: list[str], folder: Path, report: Path) -> None:
+    """Run what makes the report."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "python"), str(HERE)])}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SUITE_SECONDS_MAX
+    )
+    if done.returncode not in (0, 1) or not report.exists():
+        sys.exit(f"the tests could not be run:\n{done.stdout}\n{done.stderr}")
+
+
+SUITES = {"httpx": run_httpx, "tornado": run_tornado}
 
 
 def read_report(report: Path) -> dict[str, str | None]:
-    """See run_tests."""
+    """The outcomes that a report in JUnit's format tells. See run_httpx."""
     results: dict[str, str | None] = {}
     for case in ET.parse(report).iter("testcase"):
         name = f"{case.get('classname')}.{case.get('name')}"
@@ -118,9 +115,10 @@ def main() -> int:
     """Run a suite; 0 when every failure has its reason."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("suite", choices=sorted(SUITES))
-    parser.add_argument("arguments", nargs="*", help="what pytest is to run instead of everything")
+    parser.add_argument("arguments", nargs="*", help="what is to be run instead of everything")
     chosen = parser.parse_args()
-    results = run_tests(SUITES[chosen.suite], chosen.arguments)
+    with tempfile.TemporaryDirectory() as scratch:
+        results = SUITES[chosen.suite](chosen.arguments, Path(scratch))
     exceptions = read_exceptions(HERE / "exceptions" / f"{chosen.suite}.txt")
     failed = {name: message for name, message in results.items() if message is not None}
     matched = {name: next((p for p in exceptions if fnmatch.fnmatchcase(name, p)), None) for name in results}

@@ -60,9 +60,13 @@ class HTTPRequest:
     not kept; `header_callback` each line of the head. `body_producer` is called with a function `write` and gives an
     awaitable; what it writes is collected and then sent. None stands for the default of each.
 
-    Not there yet, and refused by ``fetch`` with NotImplementedError unless left at its default: the `proxy_`
-    parameters, `network_interface`, `prepare_curl_callback`, `validate_cert`, `ca_certs`, `client_key`, `client_cert`,
-    `ssl_options`, `allow_ipv6` as False, `expect_100_continue`, and an `auth_mode` other than ``"basic"``.
+    `auth_mode` is ``"basic"`` or ``"digest"``. `expect_100_continue` only sends the header: the body follows at once.
+
+    `proxy_host` and `proxy_port` name an HTTP proxy.
+
+    Not there yet, and refused by ``fetch`` with NotImplementedError unless left at its default: `network_interface`,
+    `prepare_curl_callback`, `validate_cert`, `ca_certs`, `client_key`, `client_cert`, `ssl_options`, and `allow_ipv6`
+    as False.
 
     >>> HTTPRequest("http://example.com/", method="POST", body="text").body
     b'text'

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import re
-import sys
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from ._exceptions import DecodingError
 
 SUPPORTED = "gzip, deflate, br, zstd"
 MAX_ENCODINGS = 5
+PIECE_BYTES_MAX = 256 * 1024
 
 
 class ContentDecoder(Protocol):
-    """Undoes an encoding: `decode` takes each piece, `flush` the end. DecodingError for data that is not valid.
+    """Undoes an encoding: `pieces` takes each piece of the body, `finish` its end.
 
-    `decode` gives at most `max_bytes`: DecodingError when the piece decodes to more.
+    What comes out comes in pieces of at most PIECE_BYTES_MAX, however much a little data decodes to. DecodingError for
+    data that is not valid.
     """
 
-    def decode(self, data: bytes, max_bytes: int = sys.maxsize) -> bytes: ...
-    def flush(self) -> bytes: ...
+    def pieces(self, data: bytes) -> Iterator[bytes]: ...
+    def finish(self) -> None: ...
 
 
-class _Zlib:
+class _Gzip:
     """gzip (RFC 1952), several members one after the other included."""
 
     name = "gzip"
@@ -39,37 +41,33 @@ class _Zlib:
         self._stream = self._zlib.decompressobj(self._zlib.MAX_WBITS | 16)
         return data
 
-    def decode(self, data: bytes, max_bytes: int = sys.maxsize) -> bytes:
+    def pieces(self, data: bytes) -> Iterator[bytes]:
         self._fed = self._fed or bool(data)
-        out: list[bytes] = []
-        left = max_bytes
         try:
             while data:
-                if self._stream is None or self._is_over():
+                if self._stream is None or self._stream.eof:
                     data = self._open(data)
                     if not data:
-                        break
-                # One byte more than allowed tells that there is more.
-                piece = self._stream.decompress(data, min(left + 1, sys.maxsize))
-                left -= len(piece)
-                if left < 0:
-                    raise DecodingError(f"the body decodes to more than the {max_bytes} bytes that are allowed")
-                out.append(piece)
+                        return
+                piece = self._stream.decompress(data, PIECE_BYTES_MAX)
                 data = self._stream.unconsumed_tail or self._stream.unused_data
+                if piece:
+                    yield piece
+            while self._stream is not None and not self._stream.eof:
+                # What the stream holds back when a piece was full.
+                piece = self._stream.decompress(b"", PIECE_BYTES_MAX)
+                if not piece:
+                    return
+                yield piece
         except self._zlib.error as error:
             raise DecodingError(f"the body is not valid {self.name} data: {error}") from error
-        return b"".join(out)
 
-    def _is_over(self) -> bool:
-        return bool(self._stream.eof)
-
-    def flush(self) -> bytes:
+    def finish(self) -> None:
         if self._fed and (self._stream is None or not self._stream.eof):
             raise DecodingError(f"the body's {self.name} data ends too early")
-        return b""
 
 
-class _Deflate(_Zlib):
+class _Deflate(_Gzip):
     """zlib (RFC 1950), or the bare deflate data (RFC 1951) that some servers send under this name."""
 
     name = "deflate"
@@ -101,39 +99,36 @@ class _Native:
         self._decoder = BodyDecoder(name)
         self._fed = False
 
-    def decode(self, data: bytes, max_bytes: int = sys.maxsize) -> bytes:
+    def pieces(self, data: bytes) -> Iterator[bytes]:
         if not data:
-            return b""
+            return
         self._fed = True
         try:
-            return self._decoder.decode(data, max_bytes)
+            self._decoder.feed(data)
+            while piece := self._decoder.take(PIECE_BYTES_MAX):
+                yield piece
         except ValueError as error:
             raise DecodingError(f"the body is not valid {self._name} data: {error}") from None
-        except OverflowError:
-            raise DecodingError(f"the body decodes to more than the {max_bytes} bytes that are allowed") from None
 
-    def flush(self) -> bytes:
+    def finish(self) -> None:
         if self._fed and not self._decoder.is_complete():
             raise DecodingError(f"the body's {self._name} data ends too early")
-        return b""
 
 
 class _Chain:
     """Several encodings, the last applied undone first."""
 
     def __init__(self, decoders: list[ContentDecoder]) -> None:
-        self._decoders = decoders
+        self._first, *rest = decoders
+        self._rest: ContentDecoder = rest[0] if len(rest) == 1 else _Chain(rest)
 
-    def decode(self, data: bytes, max_bytes: int = sys.maxsize) -> bytes:
-        for decoder in self._decoders:
-            data = decoder.decode(data, max_bytes)
-        return data
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        for piece in self._first.pieces(data):
+            yield from self._rest.pieces(piece)
 
-    def flush(self) -> bytes:
-        data = b""
-        for decoder in self._decoders:
-            data = decoder.decode(data) + decoder.flush()
-        return data
+    def finish(self) -> None:
+        self._first.finish()
+        self._rest.finish()
 
 
 def content_decoder(encodings: list[str]) -> ContentDecoder | None:
@@ -142,7 +137,7 @@ def content_decoder(encodings: list[str]) -> ContentDecoder | None:
     for encoding in encodings:
         name = encoding.strip().lower()
         if name in ("gzip", "x-gzip"):
-            decoders.append(_Zlib())
+            decoders.append(_Gzip())
         elif name == "deflate":
             decoders.append(_Deflate())
         elif name in ("br", "zstd"):

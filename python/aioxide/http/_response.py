@@ -135,7 +135,7 @@ class Response:
             self._settle(body)
         else:
             decoder = self._decoder()
-            self._settle(body if decoder is None else self._decoded(decoder, body) + self._decoded(decoder, None))
+            self._settle(b"".join([*self._decoded(decoder, body), *self._decoded(decoder, None)]))
         return self
 
     def _settle(self, content: bytes) -> None:
@@ -396,9 +396,11 @@ class Response:
             yield from _pieces(self._content, chunk_size)
             return
         decoder, chunker = self._decoder(), Rechunker(chunk_size)
-        for piece in self.iter_raw():
-            yield from chunker.feed(self._decoded(decoder, piece))
-        yield from chunker.feed(self._decoded(decoder, None))
+        for coded in self.iter_raw():
+            for piece in self._decoded(decoder, coded):
+                yield from chunker.feed(piece)
+        for piece in self._decoded(decoder, None):
+            yield from chunker.feed(piece)
         yield from chunker.flush()
 
     async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
@@ -408,10 +410,14 @@ class Response:
                 yield piece
             return
         decoder, chunker = self._decoder(), Rechunker(chunk_size)
-        async for piece in self.aiter_raw():
-            for full in chunker.feed(self._decoded(decoder, piece)):
+        async for coded in self.aiter_raw():
+            for piece in self._decoded(decoder, coded):
+                for full in chunker.feed(piece):
+                    yield full
+        for piece in self._decoded(decoder, None):
+            for full in chunker.feed(piece):
                 yield full
-        for rest in chunker.feed(self._decoded(decoder, None)) + chunker.flush():
+        for rest in chunker.flush():
             yield rest
 
     def iter_text(self, chunk_size: int | None = None) -> Iterator[str]:
@@ -453,17 +459,23 @@ class Response:
         except DecodingError as error:
             raise self._with_request(error) from None
 
-    def _decoded(self, decoder: ContentDecoder | None, data: bytes | None) -> bytes:
+    def _decoded(self, decoder: ContentDecoder | None, data: bytes | None) -> Iterator[bytes]:
+        """The pieces that this piece of the body decodes to; None stands for its end."""
         if decoder is None:
-            return data or b""
+            return iter((data,) if data else ())
+        return self._decoded_pieces(decoder, data)
+
+    def _decoded_pieces(self, decoder: ContentDecoder, data: bytes | None) -> Iterator[bytes]:
         try:
             if data is None:
-                return decoder.flush()
-            if self._decoded_left is None:
-                return decoder.decode(data)
-            decoded = decoder.decode(data, self._decoded_left)
-            self._decoded_left -= len(decoded)
-            return decoded
+                decoder.finish()
+                return
+            for piece in decoder.pieces(data):
+                if self._decoded_left is not None:
+                    self._decoded_left -= len(piece)
+                    if self._decoded_left < 0:
+                        raise DecodingError("the body decodes to more bytes than max_decoded_bytes allows")
+                yield piece
         except DecodingError as error:
             raise self._with_request(error) from None
 

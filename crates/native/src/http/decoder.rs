@@ -1,11 +1,10 @@
 //! `BodyDecoder`: undoes `br` and `zstd`.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aioxide::http::{DecodeError, Decoder};
-use pyo3::exceptions::{PyOverflowError, PyValueError};
+use aioxide::http::Decoder;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 /// Undoes one content encoding, piece by piece. ValueError for an encoding other than `br` and `zstd`.
@@ -21,19 +20,27 @@ impl BodyDecoder {
         Ok(Self(Mutex::new(decoder)))
     }
 
-    /// What the piece decodes to. ValueError when it breaks the format, OverflowError when more than `max_bytes` come
-    /// out.
-    fn decode<'py>(&self, py: Python<'py>, data: PyBackedBytes, max_bytes: usize) -> PyResult<Bound<'py, PyBytes>> {
-        let decoded = py.detach(|| self.0.lock().unwrap_or_else(PoisonError::into_inner).decode(&data, max_bytes));
-        match decoded {
-            Ok(decoded) => Ok(PyBytes::new(py, &decoded)),
-            Err(error @ DecodeError::TooLarge) => Err(PyOverflowError::new_err(error.to_string())),
-            Err(error) => Err(PyValueError::new_err(error.to_string())),
-        }
+    /// Adds coded data.
+    fn feed(&self, data: &[u8]) {
+        self.lock().feed(data);
+    }
+
+    /// The next decoded bytes, at most `max_bytes`; none when more has to be fed first. ValueError when the data breaks
+    /// the format.
+    fn take<'py>(&self, py: Python<'py>, max_bytes: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let decoded = py.detach(|| self.lock().take(max_bytes));
+        let decoded = decoded.map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(PyBytes::new(py, &decoded))
     }
 
     /// Whether the data so far is whole.
     fn is_complete(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_complete()
+        self.lock().is_complete()
+    }
+}
+
+impl BodyDecoder {
+    fn lock(&self) -> MutexGuard<'_, Decoder> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
