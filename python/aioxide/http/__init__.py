@@ -56,6 +56,7 @@ from ._proxies import Proxy
 from ._query import QueryParams
 from ._request import Request
 from ._response import Response
+from ._retry import Retry
 from ._status_codes import codes
 from ._sync import Client
 from ._tls import create_ssl_context
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from ._async import AsyncClient
     from ._digest import DigestAuth
     from ._gather import Completed, Gather
+    from ._sse import EventSource, ServerSentEvent
     from ._transports.asgi import ASGITransport
     from ._transports.default_async import AsyncHTTPTransport
     from ._transports.wsgi import WSGITransport
@@ -93,6 +95,7 @@ __all__ = [
     "Cookies",
     "DecodingError",
     "DigestAuth",
+    "EventSource",
     "FunctionAuth",
     "Gather",
     "HTTPError",
@@ -118,6 +121,8 @@ __all__ = [
     "RequestNotRead",
     "Response",
     "ResponseNotRead",
+    "Retry",
+    "ServerSentEvent",
     "StreamClosed",
     "StreamConsumed",
     "StreamError",
@@ -153,7 +158,9 @@ _LAZY = {
     "AsyncHTTPTransport": "_transports.default_async",
     "Completed": "_gather",
     "DigestAuth": "_digest",
+    "EventSource": "_sse",
     "Gather": "_gather",
+    "ServerSentEvent": "_sse",
     "WSGITransport": "_transports.wsgi",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import sleep
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from time import perf_counter
@@ -29,6 +30,7 @@ from ._proxies import ProxyTypes
 from ._query import QueryParamTypes
 from ._request import Request
 from ._response import Encoding, Response
+from ._retry import Retry
 from ._streams import AsyncBody
 from ._transports.base import AsyncBaseTransport
 from ._transports.default_async import AsyncHTTPTransport, is_native
@@ -83,6 +85,7 @@ class AsyncClient(BaseClient):
         transport: AsyncBaseTransport | None = None,
         default_encoding: Encoding = "utf-8",
         max_decoded_bytes: int | None = None,
+        retry: Retry | None = None,
     ) -> None:
         super().__init__(
             auth=auth,
@@ -100,6 +103,7 @@ class AsyncClient(BaseClient):
             mounts=mounts,
             proxy=proxy,
             max_decoded_bytes=max_decoded_bytes,
+            retry=retry,
             native={"verify": verify, "cert": cert, "http1": http1, "http2": http2, "limits": limits},
         )
 
@@ -424,6 +428,8 @@ class AsyncClient(BaseClient):
         if kind == "hook":
             result = subject(argument)
             return await result if hasattr(result, "__await__") else result
+        if kind == "sleep":
+            return await sleep(subject)
         if kind == "flow":
             return subject.async_auth_flow(argument)
         if kind == "next":
@@ -437,7 +443,10 @@ class AsyncClient(BaseClient):
         transport = self._transport_for_url(request.url) if self._mounts else self._transport
         started = perf_counter()
         if is_native(transport):
-            raw = await transport._fetch(request, stream)
+            try:
+                raw = await transport._fetch(request, stream)
+            except RequestError as error:
+                raise with_request(error, request) from error.__cause__
             return Response._from_core(
                 raw,
                 request,
@@ -473,12 +482,15 @@ class AsyncClient(BaseClient):
     ) -> Gather:
         """As `aioxide.http.gather_get`, over this client's settings and connections.
 
-        NotImplementedError for a client that follows redirects or has event hooks, for an `auth` that may need several
-        requests, and for URLs that go through a custom transport or several proxies: each URL is asked once, in Rust.
+        NotImplementedError for a client that follows redirects, retries or has event hooks, for an `auth` that may need
+        several requests, and for URLs that go through a custom transport or several proxies: each URL is asked once, in
+        Rust.
         """
         self._check_open()
-        if self.follow_redirects or any(self._event_hooks.values()):
-            raise NotImplementedError("gather_get does not support a client's follow_redirects= and event_hooks= yet")
+        if self.follow_redirects or self._retry is not None or any(self._event_hooks.values()):
+            raise NotImplementedError(
+                "gather_get does not support a client's follow_redirects=, retry= and event_hooks= yet"
+            )
         requests = [self.build_request("GET", url, headers=headers, timeout=timeout) for url in urls]
         for request in requests:
             authenticate_once(request, self._request_auth(request, USE_CLIENT_DEFAULT))

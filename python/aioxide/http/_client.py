@@ -7,6 +7,7 @@ yields steps, which the blocking client carries out on the calling thread and th
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from time import monotonic
 from typing import Any
 
 from ._auth import Auth, AuthTypes, BasicAuth, build_auth
@@ -15,7 +16,7 @@ from ._content import RequestContent, RequestData
 from ._cookies import Cookies, CookieTypes
 from ._core import user_agent
 from ._decoders import SUPPORTED
-from ._exceptions import TooManyRedirects
+from ._exceptions import TooManyRedirects, TransportError
 from ._headers import Headers, HeaderTypes, RawHeaders
 from ._multipart import RequestFiles
 from ._proxies import ProxyTypes, URLPattern, get_environment_proxies
@@ -23,14 +24,15 @@ from ._query import QueryParams, QueryParamTypes
 from ._redirects import redirected_request
 from ._request import Request
 from ._response import Encoding, Response
+from ._retry import Retry
 from ._transports.default import NativeTransport
 from ._urls import URL, URLTypes
 
 EventHook = Callable[..., Any]
 Step = tuple[str, Any, Any]
 """What an exchange asks for: ("send", request, None), ("read", response, None), ("close", response, None), ("hook",
-hook, argument); and of an authentication its ("flow", auth, request), that flow's ("next", flow, response), which gives
-None at its end, and ("end", flow, None).
+hook, argument), ("sleep", seconds, None); and of an authentication its ("flow", auth, request), that flow's ("next",
+flow, response), which gives None at its end, and ("end", flow, None).
 """
 Exchange = Generator[Step, Any, Response]
 
@@ -56,6 +58,7 @@ class BaseClient:
         mounts: Mapping[str, Any] | None,
         proxy: ProxyTypes | None,
         max_decoded_bytes: int | None,
+        retry: Retry | None,
         native: dict[str, Any],
     ) -> None:
         self._base_url = _with_trailing_slash(URL(base_url))
@@ -71,6 +74,7 @@ class BaseClient:
         self._trust_env = trust_env
         self._default_encoding = default_encoding
         self._max_decoded_bytes = max_decoded_bytes
+        self._retry = retry
         self._used = False
         self._closed = False
         native["trust_env"] = trust_env
@@ -275,7 +279,11 @@ class BaseClient:
     def _is_plain(self, follow_redirects: bool, auth: Auth | None) -> bool:
         """Whether an exchange is one request and its response, so that nothing has to be decided in between."""
         return not (
-            follow_redirects or auth is not None or self._event_hooks["request"] or self._event_hooks["response"]
+            follow_redirects
+            or auth is not None
+            or self._retry is not None
+            or self._event_hooks["request"]
+            or self._event_hooks["response"]
         )
 
     def _exchange(self, request: Request, auth: Auth | None, follow_redirects: bool) -> Exchange:
@@ -314,7 +322,7 @@ class BaseClient:
                 )
             for hook in self._event_hooks["request"]:
                 yield "hook", hook, request
-            response: Response = yield "send", request, None
+            response = yield from self._attempts(request)
             try:
                 self._receive(response)
                 for hook in self._event_hooks["response"]:
@@ -333,6 +341,35 @@ class BaseClient:
             history.append(response)
             request = following
             redirects += 1
+
+    def _attempts(self, request: Request) -> Exchange:
+        """One request, sent again as the client's Retry says."""
+        retry = self._retry
+        if retry is None:
+            response: Response = yield "send", request, None
+            return response
+        retry.count_request()
+        total = (request.extensions.get("timeout") or {}).get("total")
+        due = None if total is None else monotonic() + total
+        attempt = 1
+        while True:
+            try:
+                response = yield "send", request, None
+            except TransportError as error:
+                pause = retry.pause_after_error(request, error, attempt)
+                if pause is None or (due is not None and monotonic() + pause >= due):
+                    raise
+            else:
+                pause = retry.pause_after_response(request, response, attempt)
+                if pause is None or (due is not None and monotonic() + pause >= due):
+                    response.num_retries = attempt - 1
+                    return response
+                yield "close", response, None
+            yield "sleep", pause, None
+            attempt += 1
+            if due is not None:
+                limits = {**request.extensions["timeout"], "total": max(0.0, due - monotonic())}
+                request.extensions = {**request.extensions, "timeout": limits}
 
     def _receive(self, response: Response) -> None:
         """Store the cookies that the response sets."""

@@ -51,6 +51,8 @@ class Response:
     """The request that would follow this redirect, when redirects are not followed."""
     is_closed: bool = False
     """Whether the connection was released: the body was read to its end, or the response closed."""
+    num_retries: int = 0
+    """How many times the request was sent again before this response; see Retry."""
     is_stream_consumed: bool = False
     """Whether somebody has begun to read the body."""
 

@@ -28,6 +28,7 @@ from ._proxies import ProxyTypes
 from ._query import QueryParamTypes
 from ._request import Request
 from ._response import Encoding, Response
+from ._retry import Retry
 from ._streams import BlockingBody
 from ._transports.base import BaseTransport
 from ._transports.default import HTTPTransport, is_native
@@ -46,7 +47,8 @@ class Client(BaseClient):
     so for the URLs of a pattern, `proxy` is the proxy of all requests; else the environment names proxies, unless
     `trust_env` is False. `verify` and `cert` are for https and `http2` is for TLS, which is not there yet: a request
     for an https URL raises UnsupportedProtocol. NotImplementedError for `http1` False. Beyond httpx: a body that
-    decodes to more than `max_decoded_bytes` raises DecodingError, which is what a decompression bomb needs.
+    decodes to more than `max_decoded_bytes` raises DecodingError, which is what a decompression bomb needs; `retry`
+    says when a request is sent once more.
 
     Calls raise an HTTPError's subclass when no whole response came, InvalidURL, and RuntimeError once the client is
     closed.
@@ -84,6 +86,7 @@ class Client(BaseClient):
         transport: BaseTransport | None = None,
         default_encoding: Encoding = "utf-8",
         max_decoded_bytes: int | None = None,
+        retry: Retry | None = None,
     ) -> None:
         super().__init__(
             auth=auth,
@@ -101,6 +104,7 @@ class Client(BaseClient):
             mounts=mounts,
             proxy=proxy,
             max_decoded_bytes=max_decoded_bytes,
+            retry=retry,
             native={"verify": verify, "cert": cert, "http1": http1, "http2": http2, "limits": limits},
         )
 
@@ -424,6 +428,10 @@ class Client(BaseClient):
             return self._send_one(subject, stream)
         if kind == "hook":
             return subject(argument)
+        if kind == "sleep":
+            from time import sleep
+
+            return sleep(subject)
         if kind == "flow":
             return subject.sync_auth_flow(argument)
         if kind == "next":

@@ -14,6 +14,9 @@ use super::request::{Head, Request};
 use super::response::{Answer, Response};
 use crate::handle::{LoopHandle, now_ns};
 
+/// A connection that was in use so recently is not looked at before it is used again: that would cost a system call.
+const RECENT_NANOS: u64 = 1_000_000;
+
 /// An HTTP/1.1 client on one loop. Cloning it is cheap, and the clones share their connections.
 ///
 /// ```
@@ -194,7 +197,7 @@ async fn exchange(
     let (lease, grant) = phases.limit(acquire).await?;
     phases.timings.queue = Some(phases.since_start(now_ns()));
     let mut idle = match grant {
-        Grant::Connection(connection) if connection.is_fresh() => Some(connection),
+        Grant::Connection(connection, since) if is_usable(&connection, since, request) => Some(connection),
         _ => None,
     };
     loop {
@@ -212,11 +215,21 @@ async fn exchange(
     }
 }
 
+/// Whether a connection of the pool may be used. The socket is not asked about one that was in use a moment ago, if the
+/// request may be sent once more should that have been wrong.
+fn is_usable(connection: &Connection, idle_since: u64, request: &Request) -> bool {
+    let is_recent = now_ns().saturating_sub(idle_since) < RECENT_NANOS;
+    connection.is_ready() && (is_recent && is_repeatable(request) || !connection.is_stale())
+}
+
+fn is_repeatable(request: &Request) -> bool {
+    request.method.is_idempotent() && !request.body.is_once()
+}
+
 /// Whether a request that failed on a connection which was idle before may be sent again on a new one: the server most
 /// likely closed the idle connection while the request was on its way, and even if not, twice is harmless.
 fn may_repeat(error: &Error, connection: &Connection, request: &Request) -> bool {
     matches!(error.kind(), ErrorKind::Read | ErrorKind::Write | ErrorKind::RemoteProtocol)
         && connection.traffic.received.get() == 0
-        && request.method.is_idempotent()
-        && !request.body.is_spent()
+        && is_repeatable(request)
 }

@@ -45,10 +45,14 @@ impl Connection {
         Ok(Box::new(Self { sender, driver, finished: false, stream, traffic }))
     }
 
-    /// Whether another exchange may begin: the last one is over, and the peer has neither closed nor sent anything
-    /// that nobody asked for.
-    pub fn is_fresh(&self) -> bool {
-        !self.finished && self.sender.is_ready() && !self.stream.is_stale()
+    /// Whether the last exchange is over and another may begin, as far as is known without asking the socket.
+    pub fn is_ready(&self) -> bool {
+        !self.finished && self.sender.is_ready()
+    }
+
+    /// Whether the peer has closed, or sent something that nobody asked for. Asks the socket.
+    pub fn is_stale(&self) -> bool {
+        self.stream.is_stale()
     }
 
     /// Whether the last exchange has ended such that another may follow.

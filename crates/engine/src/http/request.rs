@@ -100,6 +100,11 @@ impl Body {
         }
     }
 
+    /// Whether it can be sent once at most.
+    pub(super) fn is_once(&self) -> bool {
+        matches!(self, Self::Stream(_) | Self::Spent)
+    }
+
     /// Whether it was a stream, and is used up.
     pub(super) fn is_spent(&self) -> bool {
         matches!(self, Self::Spent)

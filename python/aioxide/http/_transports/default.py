@@ -77,7 +77,7 @@ class HTTPTransport(NativeTransport, BaseTransport):
         if request._stream is not None:
             body = request.read()
             request._announce_length()
-        pauses = pauses_of(self._retries) if self._retries else None
+        pauses = pauses_of(self._retries)
         while True:
             try:
                 return self._core.fetch_blocking(
@@ -101,9 +101,9 @@ def pauses_of(retries: int) -> Iterator[float]:
     return (_FIRST_RETRY_SECONDS * 2**attempt for attempt in range(retries))
 
 
-def pause_after(error: RequestError, pauses: Iterator[float] | None) -> float | None:
+def pause_after(error: RequestError, pauses: Iterator[float]) -> float | None:
     """The pause before the next try, None when the error stands."""
-    if pauses is None or not isinstance(error, (ConnectError, ConnectTimeout)):
+    if not isinstance(error, (ConnectError, ConnectTimeout)):
         return None
     return next(pauses, None)
 

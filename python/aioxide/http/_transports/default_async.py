@@ -32,23 +32,33 @@ class AsyncHTTPTransport(NativeTransport, AsyncBaseTransport):
 
             answer: Response = await handle_foreign_async(self, request)
             return answer
-        raw = await self._fetch(request, True)
+        try:
+            raw = await self._fetch(request, True)
+        except RequestError as error:
+            raise with_request(error, request) from error.__cause__
         return Response._from_core(raw, request, 0.0, "utf-8", AsyncBody)
 
-    async def _fetch(self, request: Request, stream: bool) -> RawResponse:
+    def _fetch(self, request: Request, stream: bool) -> Awaitable[RawResponse]:
+        """The core's answer. The caller gives its errors the request."""
+        if request._stream is None and not self._retries:
+            # The common case costs no coroutine of its own.
+            return self._start(request, wire_url(request), request._content or None, stream)
+        return self._fetch_stream_or_retry(request, stream)
+
+    async def _fetch_stream_or_retry(self, request: Request, stream: bool) -> RawResponse:
         url = wire_url(request)
         body = request._content
         if request._stream is not None:
             body = await request.aread()
             request._announce_length()
-        pauses = pauses_of(self._retries) if self._retries else None
+        pauses = pauses_of(self._retries)
         while True:
             try:
                 return await self._start(request, url, body or None, stream)
             except RequestError as error:
                 pause = pause_after(error, pauses)
                 if pause is None:
-                    raise with_request(error, request) from error.__cause__
+                    raise
             await sleep(pause)
 
     def _start(self, request: Request, url: str, body: bytes | None, stream: bool) -> Awaitable[RawResponse]:
