@@ -137,21 +137,20 @@ $(ECOSYSTEM)/stamp: requirements/ecosystem.txt requirements/test.txt $(STAMPS)/v
 ecosystem: $(STAMPS)/native $(ECOSYSTEM)/stamp  ## Run FastAPI, aiohttp, Twisted, asyncpg and more on the loop, for real (ECOSYSTEM_ARGS="-k redis")
 	PYTHONPATH=$(abspath python) $(ECOSYSTEM)/bin/python -m pytest $(ECOSYSTEM_ARGS) tests/ecosystem
 
-# Other projects' own tests, in an environment of their own: they bring pytest plugins along.
-SUITES_VENV := .venvs/suites
-SUITES_STAMP := $(SUITES_VENV)/stamps-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+# Other projects' own tests bring plugins along, too.
+SUITES := $(VENV)/suites
 
-$(SUITES_STAMP): requirements/suites.txt $(STAMPS)/venv
-	$(PYTHON) -m venv --clear $(SUITES_VENV)
-	$(SUITES_VENV)/bin/python -m pip --quiet --require-virtualenv --disable-pip-version-check install -r requirements/suites.txt
+$(SUITES)/stamp: requirements/suites.txt $(STAMPS)/venv
+	$(BIN)/python -m venv $(SUITES)
+	$(SUITES)/bin/python -m pip --quiet --require-virtualenv --disable-pip-version-check install -r requirements/suites.txt
 	@touch $@
 
 .PHONY: httpx-suite tornado-suite
-httpx-suite: $(STAMPS)/native $(SUITES_STAMP)  ## Run httpx's own tests against aioxide.http
-	$(SUITES_VENV)/bin/python tests/suites/run.py httpx $(SUITE_ARGS)
+httpx-suite: $(STAMPS)/native $(SUITES)/stamp  ## Run httpx's own tests against aioxide.http
+	$(SUITES)/bin/python tests/suites/run.py httpx $(SUITE_ARGS)
 
-tornado-suite: $(STAMPS)/native $(SUITES_STAMP)  ## Run Tornado's own client tests against aioxide's client for Tornado
-	$(SUITES_VENV)/bin/python tests/suites/run.py tornado $(SUITE_ARGS)
+tornado-suite: $(STAMPS)/native $(SUITES)/stamp  ## Run Tornado's own client tests against aioxide's client for Tornado
+	$(SUITES)/bin/python tests/suites/run.py tornado $(SUITE_ARGS)
 
 # ------------------------------------------------------------------------------------------------ checks
 

@@ -58,7 +58,7 @@ def test_what_a_response_tells(url: str) -> None:
     assert (response.url, response.request.method) == (f"{url}/hello", "GET")
     assert (response.history, response.is_closed, response.is_stream_consumed) == ([], True, True)
     assert 0 < response.elapsed.total_seconds() < 5
-    assert set(response.timeline) <= {"queue", "connect", "sent", "first_byte", "total"}
+    assert set(response.timeline) <= {"queue", "dns", "connect", "sent", "first_byte", "total"}
     assert 0 < response.timeline["total"] < 5
     assert response.timeline["first_byte"] <= response.timeline["total"]
     assert http.get(f"{url}/status/404").reason_phrase == "Not Found"

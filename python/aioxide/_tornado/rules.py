@@ -51,6 +51,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _TIME_INFO = {
     "queue": "queue",
+    "dns": "namelookup",
     "connect": "connect",
     "sent": "pretransfer",
     "first_byte": "starttransfer",

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ._auth import AuthTypes, authenticate_once
 from ._client import BaseClient, EventHook, Exchange, Step
@@ -36,6 +36,9 @@ from ._transports.base import AsyncBaseTransport
 from ._transports.default_async import AsyncHTTPTransport, is_native
 from ._urls import URLTypes
 from ._wire import with_request
+
+if TYPE_CHECKING:
+    from aioxide._native import RawResponse
 
 
 class AsyncClient(BaseClient):
@@ -404,6 +407,15 @@ class AsyncClient(BaseClient):
         follow = self.follow_redirects if isinstance(follow_redirects, UseClientDefault) else follow_redirects
         chosen = self._request_auth(request, auth)
         if self._is_plain(follow, chosen):
+            transport = self._transport_for_url(request.url) if self._mounts else self._transport
+            if is_native(transport):
+                # As _send_one would, without a coroutine of its own.
+                started = perf_counter()
+                try:
+                    raw = await transport._fetch(request, stream)
+                except RequestError as error:
+                    raise with_request(error, request) from error.__cause__
+                return self._finish_plain(self._wrap(raw, request, started, stream))
             return self._finish_plain(await self._send_one(request, stream))
         return await self._carry_out(self._exchange(request, chosen, follow), stream)
 
@@ -447,14 +459,7 @@ class AsyncClient(BaseClient):
                 raw = await transport._fetch(request, stream)
             except RequestError as error:
                 raise with_request(error, request) from error.__cause__
-            return Response._from_core(
-                raw,
-                request,
-                started,
-                self._default_encoding,
-                AsyncBody if stream else None,
-                self._max_decoded_bytes,
-            )
+            return self._wrap(raw, request, started, stream)
         if not isinstance(request.stream, AsyncByteStream):
             raise RuntimeError("the request's body is a blocking iterable: async code cannot send it")
         try:
@@ -470,6 +475,10 @@ class AsyncClient(BaseClient):
                     with_request(error, request)
                 raise
         return response
+
+    def _wrap(self, raw: RawResponse, request: Request, started: float, stream: bool) -> Response:
+        kind = AsyncBody if stream else None
+        return Response._from_core(raw, request, started, self._default_encoding, kind, self._max_decoded_bytes)
 
     def gather_get(
         self,

@@ -37,6 +37,10 @@ flow, response), which gives None at its end, and ("end", flow, None).
 Exchange = Generator[Step, Any, Response]
 
 
+_KNOWN_URLS_MAX = 256
+_KNOWN_URL_LENGTH_MAX = 1024
+
+
 class BaseClient:
     """Settings that every request of the client starts from. Requests may come from any thread and any loop at once."""
 
@@ -62,6 +66,7 @@ class BaseClient:
         native: dict[str, Any],
     ) -> None:
         self._base_url = _with_trailing_slash(URL(base_url))
+        self._known_urls: dict[str, URL] = {}
         self._auth = build_auth(auth)
         self._params = QueryParams(params)
         self.headers = Headers(headers)
@@ -164,6 +169,7 @@ class BaseClient:
     @base_url.setter
     def base_url(self, url: URLTypes) -> None:
         self._base_url = _with_trailing_slash(URL(url))
+        self._known_urls = {}
 
     @property
     def headers(self) -> Headers:
@@ -231,8 +237,8 @@ class BaseClient:
         elif params is not None:
             merged_url = merged_url.copy_with(params=None)
         if extensions is None or "timeout" not in extensions:
-            limits = self._timeout if isinstance(timeout, UseClientDefault) else Timeout(timeout)
-            extensions = {"timeout": limits.as_dict(), **(extensions or {})}
+            limits = self._timeout if timeout is USE_CLIENT_DEFAULT else Timeout(timeout)  # type: ignore[arg-type]
+            extensions = {"timeout": limits.as_dict(), **extensions} if extensions else {"timeout": limits.as_dict()}
         merged_headers = Headers._adopt(self._headers._list.copy())
         if headers is not None:
             merged_headers.update(headers)
@@ -257,11 +263,20 @@ class BaseClient:
         )
 
     def _merge_url(self, url: URLTypes) -> URL:
+        # A URL never changes, and few programs ask for many: most requests find theirs parsed already.
+        if type(url) is str:
+            known = self._known_urls.get(url)
+            if known is not None:
+                return known
         merged = url if isinstance(url, URL) else URL(url)
         base = self._base_url
-        if merged.is_absolute_url or not (base._scheme or base._path or base._host):
-            return merged
-        return base.copy_with(raw_path=base.raw_path + merged.raw_path.lstrip(b"/"))
+        if not merged.is_absolute_url and (base._scheme or base._path or base._host):
+            merged = base.copy_with(raw_path=base.raw_path + merged.raw_path.lstrip(b"/"))
+        if type(url) is str and len(url) <= _KNOWN_URL_LENGTH_MAX:
+            if len(self._known_urls) >= _KNOWN_URLS_MAX:
+                self._known_urls.clear()
+            self._known_urls[url] = merged
+        return merged
 
     # The exchange.
 

@@ -62,7 +62,7 @@ class URL:
     'http://example.com/other'
     """
 
-    __slots__ = ("_fragment", "_host", "_path", "_port", "_query", "_scheme", "_text", "_userinfo")
+    __slots__ = ("_fragment", "_host", "_netloc_bytes", "_path", "_port", "_query", "_scheme", "_text", "_userinfo")
 
     _scheme: str
     _userinfo: str
@@ -72,6 +72,7 @@ class URL:
     _query: str | None
     _fragment: str | None
     _text: str | None
+    _netloc_bytes: bytes | None  # once it was asked for
 
     def __init__(self, url: URLTypes = "", **kwargs: Any) -> None:
         if type(url) is str:
@@ -91,7 +92,7 @@ class URL:
         if match is not None and len(text) <= MAX_URL_LENGTH:
             self._scheme, self._host, port, self._path, self._query = match.groups()
             self._userinfo = ""
-            self._fragment = None
+            self._fragment = self._netloc_bytes = None
             self._port = _port(port, self._scheme) if port else None
             if self._host[-1].isdigit():
                 _check_ipv4(self._host)
@@ -106,7 +107,7 @@ class URL:
         self._build(scheme or "", authority, path, query, fragment)
 
     def _build(self, scheme: str, authority: str | None, path: str, query: str | None, fragment: str | None) -> None:
-        self._text = None
+        self._text = self._netloc_bytes = None
         self._scheme = scheme.lower()
         self._userinfo, self._host, self._port = _authority(authority, self._scheme) if authority else ("", None, None)
         self._path = self._checked_path(quote(path, PATH_SAFE))
@@ -135,7 +136,7 @@ class URL:
                 kwargs[name] = value.decode("ascii")
             if isinstance(kwargs[name], str):
                 _check_text(kwargs[name], name)
-        self._text = None
+        self._text = self._netloc_bytes = None
         if kwargs.get("scheme") is not None:
             if _SCHEME.fullmatch(kwargs["scheme"]) is None:
                 raise InvalidURL(f"not a scheme: {kwargs['scheme']!r}")
@@ -233,7 +234,10 @@ class URL:
     @property
     def netloc(self) -> bytes:
         """``host:port`` as in a Host header; the port only when it is not the scheme's own."""
-        return self._netloc().encode("ascii")
+        netloc = self._netloc_bytes
+        if netloc is None:
+            netloc = self._netloc_bytes = self._netloc().encode("ascii")
+        return netloc
 
     def _netloc(self) -> str:
         host = self._host or ""
@@ -306,7 +310,7 @@ class URL:
         if reference._scheme:
             return reference
         result = URL(reference)
-        result._text = None
+        result._text = result._netloc_bytes = None
         result._scheme = self._scheme
         if reference._host is not None:
             result._path = _remove_dot_segments(reference._path)

@@ -21,7 +21,7 @@ use super::phases::Phases;
 use super::proxy::Route;
 use super::{socks, tunnel};
 use crate::handle::{LoopHandle, now_ns};
-use crate::transport::{TcpStream, resolve};
+use crate::transport::{TcpStream, forget, resolve};
 
 /// A further address is tried when the one before has not answered after this time, without giving that up
 /// (RFC 8305, "connection attempt delay").
@@ -41,9 +41,14 @@ pub(super) async fn dial(
     phases.enter(Phase::Resolving, now_ns());
     let resolved = phases.limit(resolve(host, port)).await?;
     let addresses = resolved.map_err(|error| failure(Phase::Resolving, route, phases, &error))?;
-    phases.enter(Phase::Connecting, now_ns());
+    let now = now_ns();
+    phases.timings.resolved = Some(phases.since_start(now));
+    phases.enter(Phase::Connecting, now);
     let connected = phases.limit(connect_first(handle, interleave(addresses))).await?;
-    let stream = Rc::new(connected.map_err(|error| failure(Phase::Connecting, route, phases, &error))?);
+    let stream = Rc::new(connected.map_err(|error| {
+        forget(host);
+        failure(Phase::Connecting, route, phases, &error)
+    })?);
     match route {
         Route::Direct | Route::Forward(_) => {}
         Route::Tunnel(proxy) => phases.limit(tunnel::connect(Rc::clone(&stream), proxy, url)).await??,

@@ -309,7 +309,9 @@ fn check_framing(headers: &HeaderMap, body: &Body, authority: &str) -> Result<()
     if chunked {
         return Err(refuse(authority, "Content-Length and Transfer-Encoding exclude each other".into()));
     }
-    let announced = length.to_str().ok().and_then(|text| text.parse::<u64>().ok());
+    // Digits alone: other readers of the request may understand "+3" otherwise.
+    let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let announced = digits.and_then(|text| text.parse::<u64>().ok());
     let Some(announced) = announced.filter(|_| lengths.next().is_none()) else {
         return Err(refuse(authority, "Content-Length is not one number".into()));
     };

@@ -7,6 +7,6 @@ mod resolver;
 mod tcp;
 mod write_buffer;
 
-pub use resolver::resolve;
+pub use resolver::{forget, resolve};
 pub use tcp::{TcpListener, TcpStream};
 pub use write_buffer::{Flush, WriteBuffer};
