@@ -21,6 +21,7 @@ __all__ = [
     "SocketOperation",
     "SocketTransport",
     "StreamOperation",
+    "ThreadSafeHandle",
     "TimerHandle",
     "__version__",
     "add_stream_methods",
@@ -217,6 +218,7 @@ class StreamOperation(Coroutine[Any, Any, bytes]):
     def close(self) -> None: ...
 
 def add_stream_methods(reader: type[asyncio.StreamReader], protocol: type[asyncio.StreamReaderProtocol]) -> None: ...
+
 @final
 class SocketTransport:
     def __new__(

@@ -172,7 +172,8 @@ class HTTPResponse:
     `error` is None or the exception that says why the fetch failed, which `rethrow` raises; `request` is the
     HTTPRequest, `effective_url` where redirects led. `request_time` is in seconds, from the fetch to its end;
     `start_time` is its start by the wall clock. `time_info` has seconds since the request was made, by Tornado's names,
-    those known of ``queue``, ``namelookup``, ``connect``, ``pretransfer`` (sent), ``starttransfer`` (first byte), ``total``.
+    those known of ``queue``, ``namelookup``, ``connect``, ``pretransfer`` (sent), ``starttransfer`` (first byte),
+    ``total``.
 
     >>> HTTPResponse(HTTPRequest("http://example.com/"), 404).error
     HTTPClientError(404, 'Not Found')

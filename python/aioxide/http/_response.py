@@ -196,8 +196,8 @@ class Response:
     def timeline(self) -> dict[str, float]:
         """Where the time went: seconds since the request was made, by event.
 
-        Those known of ``queue``, ``dns``, ``connect``, ``sent``, ``first_byte``, ``total``. Empty for a response made by
-        hand.
+        Those known of ``queue``, ``dns``, ``connect``, ``sent``, ``first_byte``, ``total``. Empty for a response that
+        was made by hand.
         """
         return {} if self._raw is None else dict(self._raw.timings)
 
