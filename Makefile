@@ -12,6 +12,7 @@ BENCH_ARGS ?=
 CONFORMANCE_ARGS ?=
 ECOSYSTEM_ARGS ?=
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14 python3.15
+SUITE_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -142,6 +143,21 @@ $(ECOSYSTEM)/stamp: requirements/ecosystem.txt requirements/test.txt $(STAMPS)/v
 .PHONY: ecosystem
 ecosystem: $(STAMPS)/native $(ECOSYSTEM)/stamp  ## Run FastAPI, aiohttp, Twisted, asyncpg and more on the loop, for real (ECOSYSTEM_ARGS="-k redis")
 	PYTHONPATH=$(abspath python) $(ECOSYSTEM)/bin/python -m pytest $(ECOSYSTEM_ARGS) tests/ecosystem
+
+# Other projects' own tests bring plugins along, too.
+SUITES := $(VENV)/suites
+
+$(SUITES)/stamp: requirements/suites.txt $(STAMPS)/venv
+	$(BIN)/python -m venv $(SUITES)
+	$(SUITES)/bin/python -m pip --quiet --require-virtualenv --disable-pip-version-check install -r requirements/suites.txt
+	@touch $@
+
+.PHONY: httpx-suite tornado-suite
+httpx-suite: $(STAMPS)/native $(SUITES)/stamp  ## Run httpx's own tests against aioxide.http
+	$(SUITES)/bin/python tests/suites/run.py httpx $(SUITE_ARGS)
+
+tornado-suite: $(STAMPS)/native $(SUITES)/stamp  ## Run Tornado's own client tests against aioxide's client for Tornado
+	$(SUITES)/bin/python tests/suites/run.py tornado $(SUITE_ARGS)
 
 # ------------------------------------------------------------------------------------------------ checks
 

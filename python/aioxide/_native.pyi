@@ -11,6 +11,7 @@ _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 __all__ = [
+    "BodyDecoder",
     "DatagramTransport",
     "FetchMany",
     "Handle",
@@ -21,11 +22,14 @@ __all__ = [
     "SocketOperation",
     "SocketTransport",
     "StreamOperation",
+    "ThreadSafeHandle",
     "TimerHandle",
     "TlsTransport",
     "__version__",
     "add_stream_methods",
     "build_facts",
+    "domain_to_ascii",
+    "domain_to_unicode",
     "timeline_mark",
     "timeline_start",
     "timeline_stop",
@@ -343,6 +347,10 @@ class HttpClient:
         max_connections: int | None = 100,
         max_keepalive_connections: int | None = 20,
         keepalive_expiry: float | None = 5.0,
+        proxy: str | None = None,
+        proxy_auth: tuple[bytes, bytes] | None = None,
+        proxy_headers: list[tuple[bytes, bytes]] | None = None,
+        proxy_tunnel: bool | None = None,
     ) -> Self: ...
     def fetch(
         self,
@@ -418,6 +426,16 @@ class FetchMany:
     def __aiter__(self) -> Self: ...
     def __anext__(self) -> Awaitable[tuple[int, RawResponse | Exception]]: ...
     def close(self) -> None: ...
+
+@final
+class BodyDecoder:
+    def __new__(cls, encoding: str) -> Self: ...
+    def feed(self, data: bytes) -> None: ...
+    def take(self, max_bytes: int) -> bytes: ...
+    def is_complete(self) -> bool: ...
+
+def domain_to_ascii(domain: str) -> str | None: ...
+def domain_to_unicode(domain: str) -> str: ...
 
 @final
 class HttpServer:

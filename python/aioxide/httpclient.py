@@ -25,16 +25,15 @@ from aioxide._tornado.errors import (
     HTTPStreamClosedError,
     HTTPTimeoutError,
 )
+from aioxide._tornado.fetching import Cores, carry_out
 from aioxide._tornado.messages import HTTPHeaders, HTTPRequest, HTTPResponse
-from aioxide._tornado.rules import Fetch, decode, resolve, translated
+from aioxide._tornado.rules import Fetch, resolve, translated
 from aioxide.http import _exceptions as http
-from aioxide.http._client import timeouts, wire_url, with_request
-from aioxide.http._config import Limits
-from aioxide.http._core import open_core
 from aioxide.http._request import Request
+from aioxide.http._wire import timeouts, wire_url, with_request
 
 if TYPE_CHECKING:
-    from aioxide._native import HttpClient, RawResponse
+    from aioxide._native import RawResponse
 
 __all__ = [
     "AsyncHTTPClient",
@@ -52,7 +51,6 @@ __all__ = [
 _Instances = WeakKeyDictionary[asyncio.AbstractEventLoop, dict[type["AsyncHTTPClient"], "AsyncHTTPClient"]]
 
 MAX_CLIENTS = 10
-_KEEPALIVE_SECONDS = 5.0
 _NOT_YET = {
     "hostname_mapping": None,
     "max_buffer_size": 104_857_600,
@@ -62,17 +60,13 @@ _NOT_YET = {
 }
 
 
-def _open(max_clients: int, settings: dict[str, Any]) -> HttpClient:
+def _open(max_clients: int, settings: dict[str, Any]) -> Cores:
     for name, value in settings.items():
         if name not in _NOT_YET:
             raise TypeError(f"the client has no setting {name!r}")
         if value != _NOT_YET[name]:
             raise NotImplementedError(f"aioxide.httpclient does not support {name}= yet")
-    if max_clients < 1:
-        raise ValueError(f"max_clients is how many fetches may be under way at once: at least 1, not {max_clients}")
-    return open_core(
-        Limits(max_connections=max_clients, max_keepalive_connections=max_clients, keepalive_expiry=_KEEPALIVE_SECONDS)
-    )
+    return Cores(max_clients)
 
 
 def _as_request(request: str | HTTPRequest, kwargs: dict[str, Any]) -> HTTPRequest:
@@ -100,7 +94,7 @@ class HTTPClient:
             )
         settings = {**AsyncHTTPClient._settings, **kwargs}
         self._defaults: dict[str, Any] = settings.pop("defaults", None) or {}
-        self._core = _open(settings.pop("max_clients", MAX_CLIENTS), settings)
+        self._cores = _open(settings.pop("max_clients", MAX_CLIENTS), settings)
         self._closed = False
 
     def fetch(self, request: str | HTTPRequest, raise_error: bool = True, **kwargs: Any) -> HTTPResponse:
@@ -132,9 +126,9 @@ class HTTPClient:
     def _carry_out(self, fetch: Fetch) -> HTTPResponse:
         while True:
             message = fetch.message(fetch.request.body)
-            raw = self._send(message, fetch.streams)
+            raw = self._send(message, fetch)
             try:
-                if fetch.follows(raw):
+                if fetch.answers_challenge(raw, message) or fetch.follows(raw):
                     continue
                 if not fetch.streams:
                     return fetch.response(raw, fetch.decoded(raw))
@@ -143,10 +137,12 @@ class HTTPClient:
                 if fetch.streams:
                     raw.close()
 
-    def _send(self, message: Request, stream: bool) -> RawResponse:
-        url, fields, body = wire_url(message), message.headers._list, message.content or None
+    def _send(self, message: Request, fetch: Fetch) -> RawResponse:
+        core, url, body = self._cores.of(fetch.request), wire_url(message), message.content or None
         try:
-            return self._core.fetch_blocking(message.method, url, fields, body, stream=stream, **timeouts(message))
+            return core.fetch_blocking(
+                message.method, url, message.headers._list, body, stream=fetch.streams, **timeouts(message)
+            )
         except http.RequestError as error:
             raise with_request(error, message) from error.__cause__
 
@@ -161,9 +157,9 @@ class HTTPClient:
                 piece = raw.read_chunk_blocking()
             except http.RequestError as error:
                 raise with_request(error, message) from error.__cause__
-            data = decode(decoder, piece or None)
-            if data and hasattr(take(data), "__await__"):
-                raise TypeError("the streaming_callback of a blocking fetch must not be a coroutine function")
+            for data in fetch.pieces(decoder, piece or None):
+                if hasattr(take(data), "__await__"):
+                    raise TypeError("the streaming_callback of a blocking fetch must not be a coroutine function")
             if not piece:
                 return b"".join(kept)
 
@@ -171,7 +167,7 @@ class HTTPClient:
         """Close the client and its idle connections. May be called again."""
         if not self._closed:
             self._closed = True
-            self._core.close()
+            self._cores.close()
 
     def __enter__(self) -> Self:
         return self
@@ -206,7 +202,7 @@ class AsyncHTTPClient:
     _instances: ClassVar[_Instances] = WeakKeyDictionary()
 
     _closed: bool
-    _core: HttpClient
+    _cores: Cores
     defaults: dict[str, Any]
 
     def __new__(cls, force_instance: bool = False, **kwargs: Any) -> AsyncHTTPClient:  # noqa: PYI034 - as configured
@@ -229,7 +225,7 @@ class AsyncHTTPClient:
     ) -> None:
         """Set up a new instance; called once, with the keyword arguments that the instance is made with."""
         self.defaults = dict(defaults or {})
-        self._core = _open(max_clients, settings)
+        self._cores = _open(max_clients, settings)
 
     @classmethod
     def configure(cls, impl: type[AsyncHTTPClient] | str | None, **kwargs: Any) -> None:
@@ -283,7 +279,7 @@ class AsyncHTTPClient:
 
     async def _fetch(self, fetch: Fetch, raise_error: bool) -> HTTPResponse:
         try:
-            response = await self._carry_out(fetch)
+            response = await carry_out(self._cores, fetch)
         except Exception as error:
             problem = translated(error)
             if problem is error:
@@ -293,51 +289,9 @@ class AsyncHTTPClient:
             response.rethrow()
         return response
 
-    async def _carry_out(self, fetch: Fetch) -> HTTPResponse:
-        while True:
-            message = fetch.message(await _produced_body(fetch))
-            raw = await self._send(message, fetch.streams)
-            try:
-                if fetch.follows(raw):
-                    continue
-                if not fetch.streams:
-                    return fetch.response(raw, fetch.decoded(raw))
-                return fetch.response(raw, await self._stream(fetch, raw, message))
-            finally:
-                if fetch.streams:
-                    raw.close()
-
-    async def _send(self, message: Request, stream: bool) -> RawResponse:
-        url, fields, body = wire_url(message), message.headers._list, message.content or None
-        try:
-            return await self._core.fetch(
-                _running_loop(), message.method, url, fields, body, stream=stream, **timeouts(message)
-            )
-        except http.RequestError as error:
-            raise with_request(error, message) from error.__cause__
-
-    async def _stream(self, fetch: Fetch, raw: RawResponse, message: Request) -> bytes:
-        """Give the head and the body to the callbacks; what none of them takes is returned."""
-        fetch.announce_head(raw)
-        decoder = fetch.decoder(raw)
-        kept: list[bytes] = []
-        take: Callable[[bytes], Any] = fetch.request.streaming_callback or kept.append
-        while True:
-            try:
-                piece = await raw.read_chunk()
-            except http.RequestError as error:
-                raise with_request(error, message) from error.__cause__
-            data = decode(decoder, piece or None)
-            if data:
-                taken = take(data)
-                if taken is not None:
-                    await taken
-            if not piece:
-                return b"".join(kept)
-
     def statistics(self) -> dict[str, int]:
         """What the client holds now: connections open and idle, requests in flight and waiting."""
-        return self._core.statistics()
+        return self._cores.statistics()
 
     def close(self) -> None:
         """Close the client and its idle connections; the loop's next AsyncHTTPClient() is a new one.
@@ -349,7 +303,7 @@ class AsyncHTTPClient:
             for instances in list(AsyncHTTPClient._instances.values()):
                 if instances.get(type(self)) is self:
                     del instances[type(self)]
-            self._core.close()
+            self._cores.close()
 
 
 def _close_those_of_closed_loops() -> None:
@@ -368,31 +322,6 @@ def _running_loop() -> asyncio.AbstractEventLoop:
             "an AsyncHTTPClient works on a running event loop, and none is running here: use it in a coroutine or in a "
             "callback of the loop, or use an HTTPClient"
         ) from None
-
-
-async def _produced_body(fetch: Fetch) -> bytes | None:
-    """The body, collected from the body_producer if there is one."""
-    producer = fetch.request.body_producer
-    if producer is None:
-        return fetch.request.body
-    pieces: list[bytes] = []
-
-    def write(piece: bytes) -> asyncio.Future[None]:
-        pieces.append(bytes(piece))
-        written: asyncio.Future[None] = _running_loop().create_future()
-        written.set_result(None)
-        return written
-
-    try:
-        async with asyncio.timeout(fetch.seconds_left()):
-            produced = producer(write)
-            if produced is not None:
-                await produced
-    except TimeoutError:
-        if fetch.seconds_left() != 0:
-            raise  # the producer's own
-        raise http.WriteTimeout(f"{fetch.request.url}: request_timeout ran out in the body_producer") from None
-    return b"".join(pieces)
 
 
 def _call_back(
@@ -418,3 +347,12 @@ def _call_back(
                 "future": task,
             }
         )
+
+
+def __getattr__(name: str) -> Any:
+    # It is a subclass of Tornado's own class, so it takes Tornado.
+    if name == "NativeAsyncHTTPClient":
+        from aioxide._tornado.plugged import NativeAsyncHTTPClient
+
+        return NativeAsyncHTTPClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -197,8 +197,6 @@ def test_compressed(fetch: Callable[..., HTTPResponse], scripted: ScriptedServer
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("proxy_host", "h"),
-        ("proxy_port", 1),
         ("network_interface", "lo"),
         ("prepare_curl_callback", print),
         ("validate_cert", False),
@@ -207,8 +205,6 @@ def test_compressed(fetch: Callable[..., HTTPResponse], scripted: ScriptedServer
         ("client_cert", "x"),
         ("ssl_options", {}),
         ("allow_ipv6", False),
-        ("expect_100_continue", True),
-        ("auth_mode", "digest"),
     ],
 )
 def test_what_is_not_there_yet_is_named(url: str, name: str, value: Any) -> None:

@@ -22,6 +22,8 @@ from aioxide import http
         ("http://example.com/é?é", "http://example.com/%C3%A9?%C3%A9"),
         ("http://[::1]:81/", "http://[::1]:81/"),
         ("http://exämple.com/", "http://xn--exmple-cua.com/"),
+        ("http://Straße.de/", "http://xn--strae-oqa.de/"),
+        ("mongodb://a_1,b%2C/", "mongodb://a_1,b%2C/"),
         ("http://u:p@h@example.com/", "http://u:p%40h@example.com/"),
         ("/relative/path?q", "/relative/path?q"),
         ("", ""),
@@ -45,7 +47,7 @@ def test_normal_form(text: str, normal: str) -> None:
         "http://1.2.3.400/",
         "http://010.1.1.1/",
         "http://a<b>/",
-        "http://straße.de/",
+        "http://ü%41/",
         "http://example.com/" + "x" * 70_000,
     ],
 )

@@ -104,6 +104,10 @@ pub fn install<T: Recycled>(py: Python<'_>) {
     let class = py.get_type::<T>().as_type_ptr();
     // SAFETY: attached; the class is valid, and nobody uses its slots yet.
     unsafe {
+        if T::LIST.with(|list| list.class == class) {
+            // The module is made once more, under another name: the classes are the same.
+            return;
+        }
         let dealloc = (*class).tp_dealloc;
         T::LIST.with(|list| (list.class, list.dealloc) = (class, dealloc));
         (*class).tp_dealloc = Some(dealloc_flat::<T>);

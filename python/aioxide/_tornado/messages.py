@@ -60,9 +60,13 @@ class HTTPRequest:
     not kept; `header_callback` each line of the head. `body_producer` is called with a function `write` and gives an
     awaitable; what it writes is collected and then sent. None stands for the default of each.
 
-    Not there yet, and refused by ``fetch`` with NotImplementedError unless left at its default: the `proxy_`
-    parameters, `network_interface`, `prepare_curl_callback`, `validate_cert`, `ca_certs`, `client_key`, `client_cert`,
-    `ssl_options`, `allow_ipv6` as False, `expect_100_continue`, and an `auth_mode` other than ``"basic"``.
+    `auth_mode` is ``"basic"`` or ``"digest"``. `expect_100_continue` only sends the header: the body follows at once.
+
+    `proxy_host` and `proxy_port` name an HTTP proxy.
+
+    Not there yet, and refused by ``fetch`` with NotImplementedError unless left at its default: `network_interface`,
+    `prepare_curl_callback`, `validate_cert`, `ca_certs`, `client_key`, `client_cert`, `ssl_options`, and `allow_ipv6`
+    as False.
 
     >>> HTTPRequest("http://example.com/", method="POST", body="text").body
     b'text'
@@ -168,7 +172,8 @@ class HTTPResponse:
     `error` is None or the exception that says why the fetch failed, which `rethrow` raises; `request` is the
     HTTPRequest, `effective_url` where redirects led. `request_time` is in seconds, from the fetch to its end;
     `start_time` is its start by the wall clock. `time_info` has seconds since the request was made, by Tornado's names,
-    those known of ``queue``, ``connect``, ``pretransfer`` (sent), ``starttransfer`` (first byte), ``total``.
+    those known of ``queue``, ``namelookup``, ``connect``, ``pretransfer`` (sent), ``starttransfer`` (first byte),
+    ``total``.
 
     >>> HTTPResponse(HTTPRequest("http://example.com/"), 404).error
     HTTPClientError(404, 'Not Found')

@@ -5,7 +5,9 @@ No input or output happens here.
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -38,24 +40,18 @@ DEFAULTS: dict[str, Any] = {
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "network_interface": (None,),
     "prepare_curl_callback": (None,),
-    "proxy_host": (None, ""),
-    "proxy_port": (None,),
-    "proxy_username": (None, ""),
-    "proxy_password": (None, ""),
-    "proxy_auth_mode": (None,),
     "validate_cert": (None, True),
     "ca_certs": (None,),
     "allow_ipv6": (None, True),
     "client_key": (None,),
     "client_cert": (None,),
-    "expect_100_continue": (False, None),
     "ssl_options": (None,),
-    "auth_mode": (None, "basic"),
 }
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _TIME_INFO = {
     "queue": "queue",
+    "dns": "namelookup",
     "connect": "connect",
     "sent": "pretransfer",
     "first_byte": "starttransfer",
@@ -80,8 +76,14 @@ def resolve(request: HTTPRequest, client_defaults: dict[str, Any]) -> HTTPReques
 class Fetch:
     """One fetch: the request with its defaults filled in, where redirects have led it, and when it must end."""
 
-    def __init__(self, original: HTTPRequest, resolved: HTTPRequest) -> None:
+    def __init__(self, original: HTTPRequest, resolved: HTTPRequest, max_body_bytes: int = sys.maxsize) -> None:
+        if resolved.auth_mode not in (None, "basic", "digest"):
+            raise ValueError(f"unsupported auth_mode {resolved.auth_mode}")
         self.original = original
+        self.max_body_bytes = max_body_bytes
+        self._body_bytes = 0
+        self._challenged = False
+        self._authorization: str | None = None
         self.request = resolved
         self.started = time.perf_counter()
         self.start_time = time.time()
@@ -110,12 +112,16 @@ class Fetch:
         headers = Headers(request.headers)
         if url._userinfo:
             headers["Authorization"] = basic_header(url.username, url.password)
-        elif request.auth_username is not None:
+        elif self._authorization is not None:
+            headers["Authorization"] = self._authorization
+        elif request.auth_username is not None and request.auth_mode != "digest":
             headers["Authorization"] = basic_header(request.auth_username, request.auth_password or "")
         if request.user_agent:
             headers["User-Agent"] = request.user_agent
         elif headers._first(b"user-agent") is None:
             headers._list.append((b"User-Agent", user_agent().encode("ascii")))
+        if request.expect_100_continue:
+            headers["Expect"] = "100-continue"
         if request.if_modified_since is not None:
             headers["If-Modified-Since"] = _http_date(request.if_modified_since)
         if request.method == "POST" and headers._first(b"content-type") is None:
@@ -139,6 +145,22 @@ class Fetch:
         waiting = connect if left is None else left if connect is None else min(connect, left)
         return {"connect": connect, "pool": waiting, "read": None, "write": None, "total": left}
 
+    def answers_challenge(self, raw: RawResponse, message: Request) -> bool:
+        """Whether the server asks for digest authentication, which the request is for: then it is sent once more."""
+        request = self.request
+        if raw.status != 401 or request.auth_mode != "digest" or request.auth_username is None or self._challenged:
+            return False
+        offered = Headers._adopt(raw.headers).get_list("www-authenticate")
+        header = next((each for each in offered if each.lower().startswith("digest ")), None)
+        if header is None:
+            return False
+        from aioxide.http._digest import DigestAuth, parse_challenge
+
+        auth = DigestAuth(request.auth_username, request.auth_password or "")
+        self._authorization = auth._build_auth_header(message, parse_challenge(header, message))
+        self._challenged = True
+        return True
+
     def follows(self, raw: RawResponse) -> bool:
         """Whether this is a redirect, and is followed: then the fetch's request is the next one.
 
@@ -156,6 +178,8 @@ class Fetch:
         following = _copy(request)
         following.headers = request.headers  # a copy
         del_headers(following.headers, "Host")
+        self._authorization = None  # a digest is for one URL
+        self._challenged = False
         if not same_origin(old, new):
             following.auth_username = following.auth_password = None
             del_headers(following.headers, "Authorization", "Cookie", "Proxy-Authorization")
@@ -187,7 +211,19 @@ class Fetch:
     def decoded(self, raw: RawResponse) -> bytes:
         """The body that came whole, decoded."""
         body, decoder = raw.body or b"", self.decoder(raw)
-        return body if decoder is None else decoder.decode(body) + decoder.flush()
+        return b"".join([*self.pieces(decoder, body), *self.pieces(decoder, None)])
+
+    def pieces(self, decoder: ContentDecoder | None, data: bytes | None) -> Iterator[bytes]:
+        """The pieces that a piece of the body decodes to; None stands for its end. ReadError for too large a body."""
+        if data is None:
+            if decoder is not None:
+                decoder.finish()
+            return
+        for piece in (data,) if decoder is None else decoder.pieces(data):
+            self._body_bytes += len(piece)
+            if self._body_bytes > self.max_body_bytes:
+                raise http.ReadError(f"{self.request.url}: the body has more than {self.max_body_bytes} bytes")
+            yield piece
 
     def response(self, raw: RawResponse, body: bytes) -> HTTPResponse:
         """The answer, whole."""
@@ -203,6 +239,10 @@ class Fetch:
             reason=raw.reason,
             start_time=self.start_time,
         )
+
+    def seconds_since_start(self) -> float:
+        """The seconds that the fetch has taken until now."""
+        return time.perf_counter() - self.started
 
     def failure(self, error: BaseException) -> HTTPResponse:
         """No response came: code 599, and why."""
@@ -221,13 +261,6 @@ def _copy(request: HTTPRequest) -> HTTPRequest:
     new = object.__new__(type(request))
     new.__dict__.update(request.__dict__)
     return new
-
-
-def decode(decoder: ContentDecoder | None, data: bytes | None) -> bytes:
-    """The piece of the body decoded; None stands for its end."""
-    if decoder is None:
-        return data or b""
-    return decoder.flush() if data is None else decoder.decode(data)
 
 
 def translated(error: Exception) -> Exception:

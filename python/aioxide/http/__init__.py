@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ._alias import alias_httpx
 from ._api import delete, gather_get, get, head, options, patch, post, put, request, stream
-from ._auth import Auth, BasicAuth, FunctionAuth
+from ._auth import Auth, BasicAuth, FunctionAuth, NetRCAuth
 from ._config import USE_CLIENT_DEFAULT, Limits, Timeout
 from ._content import AsyncByteStream, ByteStream, SyncByteStream
 from ._cookies import Cookies
@@ -51,23 +52,38 @@ from ._exceptions import (
     WriteTimeout,
 )
 from ._headers import Headers
+from ._proxies import Proxy
 from ._query import QueryParams
 from ._request import Request
 from ._response import Response
+from ._retry import Retry
 from ._status_codes import codes
 from ._sync import Client
+from ._tls import create_ssl_context
+from ._transports.base import AsyncBaseTransport, BaseTransport
+from ._transports.default import HTTPTransport
+from ._transports.mock import MockTransport
 from ._urls import URL
 
 if TYPE_CHECKING:
     from ._async import AsyncClient
+    from ._digest import DigestAuth
     from ._gather import Completed, Gather
+    from ._sse import EventSource, ServerSentEvent
+    from ._transports.asgi import ASGITransport
+    from ._transports.default_async import AsyncHTTPTransport
+    from ._transports.wsgi import WSGITransport
 
 __all__ = [
     "URL",
     "USE_CLIENT_DEFAULT",
+    "ASGITransport",
+    "AsyncBaseTransport",
     "AsyncByteStream",
     "AsyncClient",
+    "AsyncHTTPTransport",
     "Auth",
+    "BaseTransport",
     "BasicAuth",
     "ByteStream",
     "Client",
@@ -78,17 +94,23 @@ __all__ = [
     "CookieConflict",
     "Cookies",
     "DecodingError",
+    "DigestAuth",
+    "EventSource",
     "FunctionAuth",
     "Gather",
     "HTTPError",
     "HTTPStatusError",
+    "HTTPTransport",
     "Headers",
     "InvalidURL",
     "Limits",
     "LocalProtocolError",
+    "MockTransport",
+    "NetRCAuth",
     "NetworkError",
     "PoolTimeout",
     "ProtocolError",
+    "Proxy",
     "ProxyError",
     "QueryParams",
     "ReadError",
@@ -99,6 +121,8 @@ __all__ = [
     "RequestNotRead",
     "Response",
     "ResponseNotRead",
+    "Retry",
+    "ServerSentEvent",
     "StreamClosed",
     "StreamConsumed",
     "StreamError",
@@ -108,9 +132,12 @@ __all__ = [
     "TooManyRedirects",
     "TransportError",
     "UnsupportedProtocol",
+    "WSGITransport",
     "WriteError",
     "WriteTimeout",
+    "alias_httpx",
     "codes",
+    "create_ssl_context",
     "delete",
     "gather_get",
     "get",
@@ -124,11 +151,25 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # What needs asyncio is imported when it is asked for: blocking programs do without, and start sooner.
-    if name in ("AsyncClient", "Completed", "Gather"):
-        from . import _async, _gather
+# What needs asyncio, or is rarely used, is imported when it is asked for: blocking programs start sooner.
+_LAZY = {
+    "ASGITransport": "_transports.asgi",
+    "AsyncClient": "_async",
+    "AsyncHTTPTransport": "_transports.default_async",
+    "Completed": "_gather",
+    "DigestAuth": "_digest",
+    "EventSource": "_sse",
+    "Gather": "_gather",
+    "ServerSentEvent": "_sse",
+    "WSGITransport": "_transports.wsgi",
+}
 
-        globals().update(AsyncClient=_async.AsyncClient, Completed=_gather.Completed, Gather=_gather.Gather)
-        return globals()[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+    return value

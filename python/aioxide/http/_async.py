@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
+from asyncio import sleep
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ._auth import AuthTypes, authenticate_once
-from ._client import BaseClient, EventHook, Exchange, Step, timeouts, wire_url, with_request
+from ._client import BaseClient, EventHook, Exchange, Step
 from ._config import (
     DEFAULT_LIMITS,
     DEFAULT_MAX_REDIRECTS,
@@ -20,17 +20,25 @@ from ._config import (
     TimeoutTypes,
     UseClientDefault,
 )
-from ._content import RequestContent, RequestData
+from ._content import AsyncByteStream, RequestContent, RequestData
 from ._cookies import CookieTypes
 from ._exceptions import RequestError
 from ._gather import Gather
 from ._headers import HeaderTypes
 from ._multipart import RequestFiles
+from ._proxies import ProxyTypes
 from ._query import QueryParamTypes
 from ._request import Request
 from ._response import Encoding, Response
+from ._retry import Retry
 from ._streams import AsyncBody
+from ._transports.base import AsyncBaseTransport
+from ._transports.default_async import AsyncHTTPTransport, is_native
 from ._urls import URLTypes
+from ._wire import with_request
+
+if TYPE_CHECKING:
+    from aioxide._native import RawResponse
 
 
 class AsyncClient(BaseClient):
@@ -55,6 +63,8 @@ class AsyncClient(BaseClient):
     [200, 200]
     """
 
+    _native_transport = AsyncHTTPTransport
+
     def __init__(
         self,
         *,
@@ -67,16 +77,18 @@ class AsyncClient(BaseClient):
         trust_env: bool = True,
         http1: bool = True,
         http2: bool = False,
-        proxy: Any = None,
-        mounts: Any = None,
+        proxy: ProxyTypes | None = None,
+        mounts: Mapping[str, AsyncBaseTransport | None] | None = None,
         timeout: TimeoutTypes = DEFAULT_TIMEOUT_CONFIG,
         follow_redirects: bool = False,
         limits: Limits = DEFAULT_LIMITS,
         max_redirects: int = DEFAULT_MAX_REDIRECTS,
         event_hooks: Mapping[str, list[EventHook]] | None = None,
         base_url: URLTypes = "",
-        transport: Any = None,
+        transport: AsyncBaseTransport | None = None,
         default_encoding: Encoding = "utf-8",
+        max_decoded_bytes: int | None = None,
+        retry: Retry | None = None,
     ) -> None:
         super().__init__(
             auth=auth,
@@ -85,21 +97,17 @@ class AsyncClient(BaseClient):
             cookies=cookies,
             timeout=timeout,
             follow_redirects=follow_redirects,
-            limits=limits,
             max_redirects=max_redirects,
             event_hooks=event_hooks,
             base_url=base_url,
             trust_env=trust_env,
             default_encoding=default_encoding,
-            not_yet={
-                "verify": verify,
-                "cert": cert,
-                "proxy": proxy,
-                "mounts": mounts or None,
-                "transport": transport,
-                "http1": http1,
-                "http2": http2,
-            },
+            transport=transport,
+            mounts=mounts,
+            proxy=proxy,
+            max_decoded_bytes=max_decoded_bytes,
+            retry=retry,
+            native={"verify": verify, "cert": cert, "http1": http1, "http2": http2, "limits": limits},
         )
 
     async def request(
@@ -399,6 +407,15 @@ class AsyncClient(BaseClient):
         follow = self.follow_redirects if isinstance(follow_redirects, UseClientDefault) else follow_redirects
         chosen = self._request_auth(request, auth)
         if self._is_plain(follow, chosen):
+            transport = self._transport_for_url(request.url) if self._mounts else self._transport
+            if is_native(transport):
+                # As _send_one would, without a coroutine of its own.
+                started = perf_counter()
+                try:
+                    raw = await transport._fetch(request, stream)
+                except RequestError as error:
+                    raise with_request(error, request) from error.__cause__
+                return self._finish_plain(self._wrap(raw, request, started, stream))
             return self._finish_plain(await self._send_one(request, stream))
         return await self._carry_out(self._exchange(request, chosen, follow), stream)
 
@@ -423,25 +440,45 @@ class AsyncClient(BaseClient):
         if kind == "hook":
             result = subject(argument)
             return await result if hasattr(result, "__await__") else result
+        if kind == "sleep":
+            return await sleep(subject)
+        if kind == "flow":
+            return subject.async_auth_flow(argument)
+        if kind == "next":
+            try:
+                return await (subject.__anext__() if argument is None else subject.asend(argument))
+            except StopAsyncIteration:
+                return None
         return await (subject.aread() if kind == "read" else subject.aclose())
 
     async def _send_one(self, request: Request, stream: bool) -> Response:
-        url = wire_url(request)
-        body = request._content if request._content is not None else await request.aread()
+        transport = self._transport_for_url(request.url) if self._mounts else self._transport
         started = perf_counter()
+        if is_native(transport):
+            try:
+                raw = await transport._fetch(request, stream)
+            except RequestError as error:
+                raise with_request(error, request) from error.__cause__
+            return self._wrap(raw, request, started, stream)
+        if not isinstance(request.stream, AsyncByteStream):
+            raise RuntimeError("the request's body is a blocking iterable: async code cannot send it")
         try:
-            raw = await self._core.fetch(
-                get_running_loop(),
-                request.method,
-                url,
-                request.headers._list,
-                body or None,
-                stream=stream,
-                **timeouts(request),
-            )
+            response = self._adopt_response(await transport.handle_async_request(request), request, started)
         except RequestError as error:
             raise with_request(error, request) from error.__cause__
-        return Response._from_core(raw, request, started, self._default_encoding, AsyncBody if stream else None)
+        if not stream:
+            try:
+                await response.aread()
+            except BaseException as error:
+                await response.aclose()
+                if isinstance(error, RequestError):
+                    with_request(error, request)
+                raise
+        return response
+
+    def _wrap(self, raw: RawResponse, request: Request, started: float, stream: bool) -> Response:
+        kind = AsyncBody if stream else None
+        return Response._from_core(raw, request, started, self._default_encoding, kind, self._max_decoded_bytes)
 
     def gather_get(
         self,
@@ -454,29 +491,46 @@ class AsyncClient(BaseClient):
     ) -> Gather:
         """As `aioxide.http.gather_get`, over this client's settings and connections.
 
-        NotImplementedError for a client that follows redirects or has event hooks, and for an `auth` that may need
-        several requests: each URL is asked once, in Rust.
+        NotImplementedError for a client that follows redirects, retries or has event hooks, for an `auth` that may need
+        several requests, and for URLs that go through a custom transport or several proxies: each URL is asked once, in
+        Rust.
         """
         self._check_open()
-        if self.follow_redirects or any(self._event_hooks.values()):
-            raise NotImplementedError("gather_get does not support a client's follow_redirects= and event_hooks= yet")
+        if self.follow_redirects or self._retry is not None or any(self._event_hooks.values()):
+            raise NotImplementedError(
+                "gather_get does not support a client's follow_redirects=, retry= and event_hooks= yet"
+            )
         requests = [self.build_request("GET", url, headers=headers, timeout=timeout) for url in urls]
         for request in requests:
             authenticate_once(request, self._request_auth(request, USE_CLIENT_DEFAULT))
-        return Gather(self, requests, limit=limit, return_exceptions=return_exceptions)
+        transports = {id(each): each for each in map(self._transport_for_url, [each.url for each in requests])}
+        if len(transports) > 1 or not all(map(is_native, transports.values())):
+            raise NotImplementedError("gather_get does not support custom transports, or several at once")
+        core = next(iter(transports.values()), self._transport)._core
+        return Gather(self, core, requests, limit=limit, return_exceptions=return_exceptions)
 
     async def aclose(self) -> None:
         """Close the client and its idle connections. Requests that are under way are not cut off.
 
         May be called again.
         """
-        self._close()
+        if not self._closed:
+            self._closed = True
+            for transport in self._transports():
+                await transport.aclose()
 
     async def __aenter__(self) -> Self:
         self._enter()
+        for transport in self._transports():
+            await transport.__aenter__()
         return self
 
     async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
     ) -> None:
-        await self.aclose()
+        self._closed = True
+        for transport in self._transports():
+            await transport.__aexit__(exc_type, exc, traceback)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TYPE_CHECKING, Any, Union
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ class Auth:
 
     A subclass defines `auth_flow`: it yields the request, gets the response, and may yield again.
 
-    `requires_response_body` has the response read before the flow gets it, `requires_request_body` the request.
+    `requires_response_body` has the response read before the flow gets it, `requires_request_body` the request. A
+    subclass that does input and output of its own defines `sync_auth_flow` or `async_auth_flow` instead.
 
     >>> class Token(Auth):
     ...     def auth_flow(self, request):
@@ -33,6 +34,42 @@ class Auth:
     def auth_flow(self, request: Request) -> AuthFlow:
         """Yield what is to be sent, get its response, and return when no other request has to follow."""
         yield request
+
+    def sync_auth_flow(self, request: Request) -> AuthFlow:
+        """The flow as a Client goes through it: `auth_flow`, with the bodies read that it requires."""
+        if self.requires_request_body:
+            request.read()
+        flow = self.auth_flow(request)
+        try:
+            request = next(flow)
+            while True:
+                response = yield request
+                if self.requires_response_body:
+                    response.read()
+                try:
+                    request = flow.send(response)
+                except StopIteration:
+                    return
+        finally:
+            flow.close()
+
+    async def async_auth_flow(self, request: Request) -> AsyncGenerator[Request, Response]:
+        """The flow as an AsyncClient goes through it."""
+        if self.requires_request_body:
+            await request.aread()
+        flow = self.auth_flow(request)
+        try:
+            request = next(flow)
+            while True:
+                response = yield request
+                if self.requires_response_body:
+                    await response.aread()
+                try:
+                    request = flow.send(response)
+                except StopIteration:
+                    return
+        finally:
+            flow.close()
 
 
 class FunctionAuth(Auth):
@@ -61,6 +98,26 @@ class BasicAuth(Auth):
     def auth_flow(self, request: Request) -> AuthFlow:
         """Send the request with the Authorization header."""
         request.headers["Authorization"] = self._header
+        yield request
+
+
+class NetRCAuth(Auth):
+    """User and password from a netrc file, by the request's host; none where the file has none for it.
+
+    `file` is by default ``~/.netrc``. It is read once, here: OSError when it is missing, netrc.NetrcParseError when it
+    cannot be understood.
+    """
+
+    def __init__(self, file: str | None = None) -> None:
+        from netrc import netrc
+
+        self._netrc = netrc(file)
+
+    def auth_flow(self, request: Request) -> AuthFlow:
+        """Send the request, with the Authorization header if the host is known."""
+        found = self._netrc.authenticators(request.url.host)
+        if found is not None and found[2]:
+            request.headers["Authorization"] = basic_header(found[0], found[2])
         yield request
 
 

@@ -7,39 +7,38 @@ yields steps, which the blocking client carries out on the calling thread and th
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from time import monotonic
 from typing import Any
 
 from ._auth import Auth, AuthTypes, BasicAuth, build_auth
-from ._config import (
-    CLIENT_DEFAULTS,
-    USE_CLIENT_DEFAULT,
-    Limits,
-    Timeout,
-    TimeoutTypes,
-    UseClientDefault,
-    refuse_unsupported,
-)
+from ._config import USE_CLIENT_DEFAULT, Timeout, TimeoutTypes, UseClientDefault
 from ._content import RequestContent, RequestData
 from ._cookies import Cookies, CookieTypes
-from ._core import open_core, user_agent
+from ._core import user_agent
 from ._decoders import SUPPORTED
-from ._exceptions import RequestError, TooManyRedirects, UnsupportedProtocol
+from ._exceptions import TooManyRedirects, TransportError
 from ._headers import Headers, HeaderTypes, RawHeaders
 from ._multipart import RequestFiles
+from ._proxies import ProxyTypes, URLPattern, get_environment_proxies
 from ._query import QueryParams, QueryParamTypes
 from ._redirects import redirected_request
 from ._request import Request
 from ._response import Encoding, Response
+from ._retry import Retry
+from ._transports.default import NativeTransport
 from ._urls import URL, URLTypes
 
 EventHook = Callable[..., Any]
 Step = tuple[str, Any, Any]
 """What an exchange asks for: ("send", request, None), ("read", response, None), ("close", response, None), ("hook",
-hook, argument).
+hook, argument), ("sleep", seconds, None); and of an authentication its ("flow", auth, request), that flow's ("next",
+flow, response), which gives None at its end, and ("end", flow, None).
 """
 Exchange = Generator[Step, Any, Response]
 
-NO_TIMEOUT: dict[str, float | None] = {}
+
+_KNOWN_URLS_MAX = 256
+_KNOWN_URL_LENGTH_MAX = 1024
 
 
 class BaseClient:
@@ -54,16 +53,20 @@ class BaseClient:
         cookies: CookieTypes | None,
         timeout: TimeoutTypes,
         follow_redirects: bool,
-        limits: Limits,
         max_redirects: int,
         event_hooks: Mapping[str, list[EventHook]] | None,
         base_url: URLTypes,
         trust_env: bool,
         default_encoding: Encoding,
-        not_yet: dict[str, Any],
+        transport: Any,
+        mounts: Mapping[str, Any] | None,
+        proxy: ProxyTypes | None,
+        max_decoded_bytes: int | None,
+        retry: Retry | None,
+        native: dict[str, Any],
     ) -> None:
-        refuse_unsupported(not_yet, CLIENT_DEFAULTS)
         self._base_url = _with_trailing_slash(URL(base_url))
+        self._known_urls: dict[str, URL] = {}
         self._auth = build_auth(auth)
         self._params = QueryParams(params)
         self.headers = Headers(headers)
@@ -75,9 +78,44 @@ class BaseClient:
         self.event_hooks = dict(event_hooks or {})
         self._trust_env = trust_env
         self._default_encoding = default_encoding
+        self._max_decoded_bytes = max_decoded_bytes
+        self._retry = retry
         self._used = False
         self._closed = False
-        self._core = open_core(limits)
+        native["trust_env"] = trust_env
+        self._transport: Any = self._native_transport(**native) if transport is None else transport
+        self._mounts: dict[URLPattern, Any] = {}
+        self._mount(proxy, trust_env and transport is None, mounts, native)
+
+    _native_transport: type[Any]
+
+    def _mount(
+        self, proxy: ProxyTypes | None, reads_env: bool, mounts: Mapping[str, Any] | None, native: dict[str, Any]
+    ) -> None:
+        """Find out which URLs go through another transport than `_transport`; None stands for that one itself."""
+        proxies: Mapping[str, ProxyTypes | None] = {}
+        if proxy is not None:
+            proxies = {"all://": proxy}
+        elif reads_env:
+            proxies = get_environment_proxies()
+        for pattern, through in proxies.items():
+            opened = None if through is None else self._native_transport(**native, proxy=through)
+            self._mounts[URLPattern(pattern)] = opened
+        if mounts:
+            self._mounts.update({URLPattern(pattern): mounted for pattern, mounted in mounts.items()})
+        if self._mounts:
+            self._mounts = dict(sorted(self._mounts.items()))
+
+    def _transport_for_url(self, url: URL) -> Any:
+        for pattern, transport in self._mounts.items():
+            if pattern.matches(url):
+                return self._transport if transport is None else transport
+        return self._transport
+
+    def _transports(self) -> list[Any]:
+        """All of them, each once."""
+        unique = {id(each): each for each in (self._transport, *self._mounts.values()) if each is not None}
+        return list(unique.values())
 
     @property
     def is_closed(self) -> bool:
@@ -86,7 +124,7 @@ class BaseClient:
 
     @property
     def trust_env(self) -> bool:
-        """Whether the environment may configure the client. Nothing is read from it yet, neither proxies nor netrc."""
+        """Whether the environment may name proxies: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY."""
         return self._trust_env
 
     @property
@@ -131,6 +169,7 @@ class BaseClient:
     @base_url.setter
     def base_url(self, url: URLTypes) -> None:
         self._base_url = _with_trailing_slash(URL(url))
+        self._known_urls = {}
 
     @property
     def headers(self) -> Headers:
@@ -168,8 +207,13 @@ class BaseClient:
         self._params = QueryParams(params)
 
     def statistics(self) -> dict[str, int]:
-        """What the pools hold now: connections open and idle, requests in flight and waiting."""
-        return self._core.statistics()
+        """What the native pools hold now: connections open and idle, requests in flight and waiting."""
+        total: dict[str, int] = {}
+        for transport in self._transports():
+            if isinstance(transport, NativeTransport):
+                for name, value in transport._core.statistics().items():
+                    total[name] = total.get(name, 0) + value
+        return total
 
     def build_request(
         self,
@@ -193,8 +237,8 @@ class BaseClient:
         elif params is not None:
             merged_url = merged_url.copy_with(params=None)
         if extensions is None or "timeout" not in extensions:
-            limits = self._timeout if isinstance(timeout, UseClientDefault) else Timeout(timeout)
-            extensions = {"timeout": limits.as_dict(), **(extensions or {})}
+            limits = self._timeout if timeout is USE_CLIENT_DEFAULT else Timeout(timeout)  # type: ignore[arg-type]
+            extensions = {"timeout": limits.as_dict(), **extensions} if extensions else {"timeout": limits.as_dict()}
         merged_headers = Headers._adopt(self._headers._list.copy())
         if headers is not None:
             merged_headers.update(headers)
@@ -219,11 +263,20 @@ class BaseClient:
         )
 
     def _merge_url(self, url: URLTypes) -> URL:
+        # A URL never changes, and few programs ask for many: most requests find theirs parsed already.
+        if type(url) is str:
+            known = self._known_urls.get(url)
+            if known is not None:
+                return known
         merged = url if isinstance(url, URL) else URL(url)
         base = self._base_url
-        if merged.is_absolute_url or not (base._scheme or base._path or base._host):
-            return merged
-        return base.copy_with(raw_path=base.raw_path + merged.raw_path.lstrip(b"/"))
+        if not merged.is_absolute_url and (base._scheme or base._path or base._host):
+            merged = base.copy_with(raw_path=base.raw_path + merged.raw_path.lstrip(b"/"))
+        if type(url) is str and len(url) <= _KNOWN_URL_LENGTH_MAX:
+            if len(self._known_urls) >= _KNOWN_URLS_MAX:
+                self._known_urls.clear()
+            self._known_urls[url] = merged
+        return merged
 
     # The exchange.
 
@@ -241,36 +294,36 @@ class BaseClient:
     def _is_plain(self, follow_redirects: bool, auth: Auth | None) -> bool:
         """Whether an exchange is one request and its response, so that nothing has to be decided in between."""
         return not (
-            follow_redirects or auth is not None or self._event_hooks["request"] or self._event_hooks["response"]
+            follow_redirects
+            or auth is not None
+            or self._retry is not None
+            or self._event_hooks["request"]
+            or self._event_hooks["response"]
         )
 
     def _exchange(self, request: Request, auth: Auth | None, follow_redirects: bool) -> Exchange:
         if auth is None:
             return (yield from self._with_redirects(request, follow_redirects, []))
-        if auth.requires_request_body:
-            yield "read", request, None
-        flow = auth.auth_flow(request)
+        flow = yield "flow", auth, request
         try:
             history: list[Response] = []
-            request = next(flow)
+            following: Request | None = yield "next", flow, None
+            if following is None:
+                raise RuntimeError(f"{type(auth).__name__} gave no request to send")
             while True:
-                response = yield from self._with_redirects(request, follow_redirects, history)
+                response = yield from self._with_redirects(following, follow_redirects, history)
                 try:
-                    if auth.requires_response_body:
-                        yield "read", response, None
-                    try:
-                        following = flow.send(response)
-                    except StopIteration:
+                    following = yield "next", flow, response
+                    if following is None:
                         return response
                     response.history = list(history)
                     yield "read", response, None
-                    request = following
                     history.append(response)
                 except BaseException:
                     yield "close", response, None
                     raise
         finally:
-            flow.close()
+            yield "end", flow, None
 
     def _with_redirects(self, request: Request, follow_redirects: bool, history: list[Response]) -> Exchange:
         """One request and the redirects it leads to; `history` gains those that were followed."""
@@ -284,7 +337,7 @@ class BaseClient:
                 )
             for hook in self._event_hooks["request"]:
                 yield "hook", hook, request
-            response: Response = yield "send", request, None
+            response = yield from self._attempts(request)
             try:
                 self._receive(response)
                 for hook in self._event_hooks["response"]:
@@ -303,6 +356,35 @@ class BaseClient:
             history.append(response)
             request = following
             redirects += 1
+
+    def _attempts(self, request: Request) -> Exchange:
+        """One request, sent again as the client's Retry says."""
+        retry = self._retry
+        if retry is None:
+            response: Response = yield "send", request, None
+            return response
+        retry.count_request()
+        total = (request.extensions.get("timeout") or {}).get("total")
+        due = None if total is None else monotonic() + total
+        attempt = 1
+        while True:
+            try:
+                response = yield "send", request, None
+            except TransportError as error:
+                pause = retry.pause_after_error(request, error, attempt)
+                if pause is None or (due is not None and monotonic() + pause >= due):
+                    raise
+            else:
+                pause = retry.pause_after_response(request, response, attempt)
+                if pause is None or (due is not None and monotonic() + pause >= due):
+                    response.num_retries = attempt - 1
+                    return response
+                yield "close", response, None
+            yield "sleep", pause, None
+            attempt += 1
+            if due is not None:
+                limits = {**request.extensions["timeout"], "total": max(0.0, due - monotonic())}
+                request.extensions = {**request.extensions, "timeout": limits}
 
     def _receive(self, response: Response) -> None:
         """Store the cookies that the response sets."""
@@ -327,47 +409,17 @@ class BaseClient:
             raise RuntimeError("the client is open already: it can be entered only once, and before its first request")
         self._used = True
 
-    def _close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._core.close()
-
-
-def wire_url(request: Request) -> str:
-    """The URL as the core takes it: absolute, without credentials and fragment.
-
-    UnsupportedProtocol for what is no http URL.
-    """
-    url = request.url
-    if url._scheme not in ("http", "https"):
-        missing = (
-            "the URL has no http:// or https://" if not url._scheme else f"the scheme {url._scheme!r} is not supported"
-        )
-        raise UnsupportedProtocol(f"{missing}: {url!r}", request=request)
-    if not url._host:
-        raise UnsupportedProtocol(f"the URL has no host: {url!r}", request=request)
-    if url._userinfo or url._fragment is not None:
-        url = url.copy_with(userinfo=None, fragment=None)
-    return str(url)
-
-
-def timeouts(request: Request) -> dict[str, Any]:
-    """The limits on time of the request, by the names that the core has for them."""
-    limits: Mapping[str, float | None] = request.extensions.get("timeout") or NO_TIMEOUT
-    return {
-        "connect_timeout": limits.get("connect"),
-        "read_timeout": limits.get("read"),
-        "write_timeout": limits.get("write"),
-        "pool_timeout": limits.get("pool"),
-        "total_timeout": limits.get("total"),
-    }
-
-
-def with_request(error: RequestError, request: Request) -> RequestError:
-    """The error, now knowing which request it belongs to."""
-    if error._request is None:
-        error.request = request
-    return error
+    def _adopt_response(self, response: Any, request: Request, started: float) -> Response:
+        """Make what a custom transport gave the response to the request. TypeError when it is none."""
+        if not isinstance(response, Response):
+            raise TypeError(f"a transport must give a Response, not {type(response).__name__}")
+        response.request = request
+        response.default_encoding = self._default_encoding
+        response._decoded_left = self._max_decoded_bytes
+        response._started = started
+        if response.is_closed:
+            response._mark_closed()
+        return response
 
 
 def _with_trailing_slash(url: URL) -> URL:

@@ -148,33 +148,3 @@ class Limits:
 DEFAULT_TIMEOUT_CONFIG: Final = Timeout(5.0)
 DEFAULT_LIMITS: Final = Limits(max_connections=100, max_keepalive_connections=20)
 DEFAULT_MAX_REDIRECTS: Final = 20
-
-
-def refuse_unsupported(given: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """NotImplementedError for each setting that is given with another value than its default.
-
-    Nothing is silently ignored.
-    """
-    for name, value in given.items():
-        if value is not defaults[name] and value != defaults[name]:
-            raise NotImplementedError(f"aioxide.http does not support {name}= yet: {_MISSING[name]}")
-
-
-_MISSING = {
-    "verify": "TLS is not there yet, so there is no certificate to verify",
-    "cert": "TLS is not there yet, so there is no client certificate to present",
-    "proxy": "proxies are not there yet",
-    "mounts": "transports are not there yet, so none can be mounted",
-    "transport": "custom transports are not there yet; every request goes through the native core",
-    "http1": "HTTP/1.1 is the only version there is yet",
-    "http2": "HTTP/2 is not there yet",
-}
-CLIENT_DEFAULTS: dict[str, Any] = {
-    "verify": True,
-    "cert": None,
-    "proxy": None,
-    "mounts": None,
-    "transport": None,
-    "http1": True,
-    "http2": False,
-}

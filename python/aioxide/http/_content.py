@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Union
 
+from ._exceptions import StreamClosed, StreamConsumed
 from ._multipart import RequestFiles, encode_multipart, given_boundary
 from ._query import encode_form, primitive_to_str
 
 RequestContent = str | bytes | Iterable[bytes] | AsyncIterable[bytes]
 RequestData = Mapping[str, Any]
-Body = bytes | Iterable[bytes] | AsyncIterable[bytes] | None
+Body = Union[bytes, "SyncByteStream", "AsyncByteStream", None]
 
 _FILE_PIECE_BYTES = 65_536
 
@@ -54,6 +56,81 @@ class ByteStream(SyncByteStream, AsyncByteStream):
         yield self._data
 
 
+class IterableBody(SyncByteStream):
+    """A body made from an iterable of bytes, or from an open binary file. An iterator can be read once."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = pieces
+        self._used_up = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._used_up:
+            raise StreamConsumed
+        pieces = self._pieces
+        self._used_up = iter(pieces) is pieces
+        read = getattr(pieces, "read", None)
+        if read is None:
+            yield from pieces
+            return
+        # A file, which as an iterable would come line by line.
+        while piece := read(_FILE_PIECE_BYTES):
+            yield piece
+
+
+class AsyncIterableBody(AsyncByteStream):
+    """A body made from an async iterable of bytes. An async iterator can be read once."""
+
+    def __init__(self, pieces: AsyncIterable[bytes]) -> None:
+        self._pieces = pieces
+        self._used_up = False
+
+    async def __aiter__(self) -> Any:
+        if self._used_up:
+            raise StreamConsumed
+        pieces = self._pieces
+        self._used_up = pieces.__aiter__() is pieces
+        read = getattr(pieces, "aread", None)
+        if read is None:
+            async for piece in pieces:
+                yield piece
+            return
+        while piece := await read(_FILE_PIECE_BYTES):
+            yield piece
+
+
+class LostBody(SyncByteStream, AsyncByteStream):
+    """The body of a message that was pickled before it was read."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise StreamClosed
+
+    async def __aiter__(self) -> Any:
+        raise StreamClosed
+        yield b""  # an async generator
+
+
+def body_stream(content: Any) -> SyncByteStream | AsyncByteStream:
+    """The stream for what was passed as content. TypeError when it is nothing that can be read."""
+    if isinstance(content, (SyncByteStream, AsyncByteStream)):
+        return content
+    if isinstance(content, AsyncIterable):
+        return AsyncIterableBody(content)
+    if isinstance(content, Iterable) and not isinstance(content, Mapping):
+        return IterableBody(content)
+    raise TypeError(f"content= is bytes, str or an iterable of bytes, not {type(content).__name__}")
+
+
+def length_of(content: Any) -> int | None:
+    """How many bytes are left in an open file, where that can be told; None for anything else."""
+    try:
+        here = content.tell()
+        end: int = content.seek(0, os.SEEK_END)
+        content.seek(here)
+    except (AttributeError, OSError):
+        return None
+    return end - int(here)
+
+
 def encode_body(
     content: RequestContent | None,
     data: RequestData | None,
@@ -95,17 +172,4 @@ def _raw_body(content: Any) -> Body:
         return content.encode()
     if isinstance(content, (bytes, bytearray, memoryview)):
         return bytes(content)
-    if isinstance(content, Mapping) or not isinstance(content, (Iterable, AsyncIterable)):
-        raise TypeError(f"content= is bytes, str or an iterable of bytes, not {type(content).__name__}")
-    body: Body = content
-    return body
-
-
-def pieces_of(body: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces of an iterable body; files are read by size, not by line."""
-    read = getattr(body, "read", None)
-    if read is None:
-        yield from body
-        return
-    while piece := read(_FILE_PIECE_BYTES):
-        yield piece
+    return body_stream(content)

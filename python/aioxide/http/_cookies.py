@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Union
 from ._exceptions import CookieConflict
 
 if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
+
     from ._request import Request
     from ._response import Response
     from ._urls import URL
 
-CookieTypes = Union["Cookies", dict[str, str], list[tuple[str, str]]]
+CookieTypes = Union["Cookies", "CookieJar", dict[str, str], list[tuple[str, str]]]
 
 MAX_COOKIES_PER_JAR = 3_000
 MAX_COOKIE_BYTES = 4_096
@@ -141,13 +143,26 @@ class Cookies(MutableMapping[str, str]):
                     del self._cookies[key]
 
     def update(self, cookies: CookieTypes | None = None) -> None:  # type: ignore[override]
-        """Add the cookies of another jar, a dict or a list of pairs."""
+        """Add the cookies of another jar (the standard library's too), a dict or a list of pairs."""
+        if cookies is None:
+            return
         if isinstance(cookies, Cookies):
             for cookie in cookies._alive():
                 self._store(cookie)
-        elif cookies is not None:
-            for name, value in cookies.items() if isinstance(cookies, Mapping) else cookies:
-                self.set(name, value)
+            return
+        pairs: Any = cookies.items() if isinstance(cookies, Mapping) else cookies
+        for pair in pairs:
+            if hasattr(pair, "domain"):
+                self._store(_from_standard(pair))
+            else:
+                self.set(*pair)
+
+    @property
+    def jar(self) -> CookieJar:
+        """The cookies as the standard library has them: a copy, from which no change comes back."""
+        from ._standard_cookies import to_standard
+
+        return to_standard(self._alive())
 
     def extract_cookies(self, response: Response) -> None:
         """Store what the response sets for the URL of its request. Cookies that the host may not set are left out."""
@@ -205,6 +220,17 @@ class Cookies(MutableMapping[str, str]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self._alive(),)
+
+
+def _from_standard(given: Any) -> _Cookie:
+    """The cookie that an `http.cookiejar.Cookie` is."""
+    domain = given.domain.lower().lstrip(".")
+    cookie = _Cookie(
+        given.name, given.value or "", domain, given.path or "/", bool(domain) and not given.domain_specified
+    )
+    cookie.secure = bool(given.secure)
+    cookie.expires = given.expires
+    return cookie
 
 
 def _restore(cookies: list[_Cookie]) -> Cookies:

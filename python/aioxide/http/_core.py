@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aioxide._native import HttpClient
 
     from ._config import Limits
+    from ._proxies import Proxy
 
 
-def open_core(limits: Limits) -> HttpClient:
-    """New connection pools with these limits, for any thread and any loop."""
+def open_core(limits: Limits, proxy: Proxy | None = None) -> HttpClient:
+    """New connection pools with these limits, for any thread and any loop; all through the proxy, if there is one."""
     from aioxide._native import HttpClient
 
     return HttpClient(
         max_connections=limits.max_connections,
         max_keepalive_connections=limits.max_keepalive_connections,
         keepalive_expiry=limits.keepalive_expiry,
+        **({} if proxy is None else _proxy_settings(proxy)),
     )
+
+
+def _proxy_settings(proxy: Proxy) -> dict[str, Any]:
+    return {
+        "proxy": str(proxy.url),
+        "proxy_auth": proxy.raw_auth,
+        "proxy_headers": proxy.headers._list,
+        "proxy_tunnel": proxy.tunnel,
+    }
 
 
 @cache

@@ -3,102 +3,136 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from ._exceptions import DecodingError
 
-SUPPORTED = "gzip, deflate"
+SUPPORTED = "gzip, deflate, br, zstd"
+MAX_ENCODINGS = 5
+PIECE_BYTES_MAX = 256 * 1024
 
 
 class ContentDecoder(Protocol):
-    """Undoes an encoding: `decode` takes each piece, `flush` the end. DecodingError for data that is not valid."""
+    """Undoes an encoding: `pieces` takes each piece of the body, `finish` its end.
 
-    def decode(self, data: bytes) -> bytes: ...
-    def flush(self) -> bytes: ...
+    What comes out comes in pieces of at most PIECE_BYTES_MAX, however much a little data decodes to. DecodingError for
+    data that is not valid.
+    """
+
+    def pieces(self, data: bytes) -> Iterator[bytes]: ...
+    def finish(self) -> None: ...
 
 
 class _Gzip:
     """gzip (RFC 1952), several members one after the other included."""
 
+    name = "gzip"
+
     def __init__(self) -> None:
         import zlib
 
         self._zlib = zlib
-        self._new()
+        self._stream: Any = None
         self._fed = False
 
-    def _new(self) -> None:
-        self._stream: Any = self._zlib.decompressobj(self._zlib.MAX_WBITS | 16)
+    def _open(self, data: bytes) -> bytes:
+        """Begin a stream, if `data` is enough for that; what of the data is to be fed to it."""
+        self._stream = self._zlib.decompressobj(self._zlib.MAX_WBITS | 16)
+        return data
 
-    def decode(self, data: bytes) -> bytes:
+    def pieces(self, data: bytes) -> Iterator[bytes]:
         self._fed = self._fed or bool(data)
-        out = []
         try:
             while data:
-                out.append(self._stream.decompress(data))
-                data = self._stream.unused_data
-                if data:
-                    self._new()
+                if self._stream is None or self._stream.eof:
+                    data = self._open(data)
+                    if not data:
+                        return
+                piece = self._stream.decompress(data, PIECE_BYTES_MAX)
+                data = self._stream.unconsumed_tail or self._stream.unused_data
+                if piece:
+                    yield piece
+            while self._stream is not None and not self._stream.eof:
+                # What the stream holds back when a piece was full.
+                piece = self._stream.decompress(b"", PIECE_BYTES_MAX)
+                if not piece:
+                    return
+                yield piece
         except self._zlib.error as error:
-            raise DecodingError(f"the body is not valid gzip: {error}") from error
-        return b"".join(out)
+            raise DecodingError(f"the body is not valid {self.name} data: {error}") from error
 
-    def flush(self) -> bytes:
-        if self._fed and not self._stream.eof:
-            raise DecodingError("the body's gzip data ends too early")
-        return b""
+    def finish(self) -> None:
+        if self._fed and (self._stream is None or not self._stream.eof):
+            raise DecodingError(f"the body's {self.name} data ends too early")
 
 
-class _Deflate:
+class _Deflate(_Gzip):
     """zlib (RFC 1950), or the bare deflate data (RFC 1951) that some servers send under this name."""
 
+    name = "deflate"
+
     def __init__(self) -> None:
-        import zlib
-
-        self._zlib = zlib
+        super().__init__()
         self._head = b""
-        self._stream: Any = None
 
-    def decode(self, data: bytes) -> bytes:
-        if self._stream is None:
-            # The first two bytes tell which of both it is.
-            data = self._head + data
-            if len(data) < 2:
-                self._head = data
-                return b""
-            is_zlib = data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
-            self._stream = self._zlib.decompressobj(self._zlib.MAX_WBITS if is_zlib else -self._zlib.MAX_WBITS)
+    def _open(self, data: bytes) -> bytes:
+        if self._stream is not None:
+            return b""  # what follows the end is left alone
+        # The first two bytes tell which of both it is.
+        data = self._head + data
+        if len(data) < 2:
+            self._head = data
+            return b""
+        is_zlib = data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
+        self._stream = self._zlib.decompressobj(self._zlib.MAX_WBITS if is_zlib else -self._zlib.MAX_WBITS)
+        return data
+
+
+class _Native:
+    """br (RFC 7932) and zstd (RFC 8878), undone by the native module."""
+
+    def __init__(self, name: str) -> None:
+        from aioxide._native import BodyDecoder
+
+        self._name = name
+        self._decoder = BodyDecoder(name)
+        self._fed = False
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        if not data:
+            return
+        self._fed = True
         try:
-            return bytes(self._stream.decompress(data))
-        except self._zlib.error as error:
-            raise DecodingError(f"the body is not valid deflate data: {error}") from error
+            self._decoder.feed(data)
+            while piece := self._decoder.take(PIECE_BYTES_MAX):
+                yield piece
+        except ValueError as error:
+            raise DecodingError(f"the body is not valid {self._name} data: {error}") from None
 
-    def flush(self) -> bytes:
-        if self._head if self._stream is None else not self._stream.eof:
-            raise DecodingError("the body's deflate data ends too early")
-        return b""
+    def finish(self) -> None:
+        if self._fed and not self._decoder.is_complete():
+            raise DecodingError(f"the body's {self._name} data ends too early")
 
 
 class _Chain:
     """Several encodings, the last applied undone first."""
 
     def __init__(self, decoders: list[ContentDecoder]) -> None:
-        self._decoders = decoders
+        self._first, *rest = decoders
+        self._rest: ContentDecoder = rest[0] if len(rest) == 1 else _Chain(rest)
 
-    def decode(self, data: bytes) -> bytes:
-        for decoder in self._decoders:
-            data = decoder.decode(data)
-        return data
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        for piece in self._first.pieces(data):
+            yield from self._rest.pieces(piece)
 
-    def flush(self) -> bytes:
-        data = b""
-        for decoder in self._decoders:
-            data = decoder.decode(data) + decoder.flush()
-        return data
+    def finish(self) -> None:
+        self._first.finish()
+        self._rest.finish()
 
 
 def content_decoder(encodings: list[str]) -> ContentDecoder | None:
-    """What undoes the encodings, None when there is nothing to undo. DecodingError for one that is not there yet."""
+    """What undoes the encodings, None when there is nothing to undo. DecodingError for more than MAX_ENCODINGS."""
     decoders: list[ContentDecoder] = []
     for encoding in encodings:
         name = encoding.strip().lower()
@@ -106,11 +140,11 @@ def content_decoder(encodings: list[str]) -> ContentDecoder | None:
             decoders.append(_Gzip())
         elif name == "deflate":
             decoders.append(_Deflate())
-        elif name in ("br", "zstd", "compress"):
-            raise DecodingError(
-                f"the body is encoded as {name}, which is not supported yet; the client asks for {SUPPORTED}"
-            )
+        elif name in ("br", "zstd"):
+            decoders.append(_Native(name))
         # Anything else is no encoding that HTTP knows: the bytes stay as they are, as with httpx.
+    if len(decoders) > MAX_ENCODINGS:
+        raise DecodingError(f"the body is encoded {len(decoders)} times; at most {MAX_ENCODINGS} are undone")
     if len(decoders) <= 1:
         return decoders[0] if decoders else None
     return _Chain(decoders[::-1])

@@ -8,12 +8,12 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ._client import timeouts, wire_url, with_request
 from ._exceptions import RequestError
 from ._response import Response
+from ._wire import timeouts, wire_url, with_request
 
 if TYPE_CHECKING:
-    from aioxide._native import FetchMany, RawResponse
+    from aioxide._native import FetchMany, HttpClient, RawResponse
 
     from ._async import AsyncClient
     from ._request import Request
@@ -66,10 +66,13 @@ class Gather:
     [(0, True), (1, False)]
     """
 
-    def __init__(self, client: AsyncClient, requests: list[Request], *, limit: int, return_exceptions: bool) -> None:
+    def __init__(
+        self, client: AsyncClient, core: HttpClient, requests: list[Request], *, limit: int, return_exceptions: bool
+    ) -> None:
         if limit < 1:
             raise ValueError(f"limit= is how many requests may be under way at once: at least 1, not {limit}")
         self._client = client
+        self._core = core
         self._requests = requests
         self._limit = limit
         self._return_exceptions = return_exceptions
@@ -99,7 +102,7 @@ class Gather:
             self._started = perf_counter()
             # All come from one client with one timeout.
             limits = timeouts(self._requests[0])
-            self._many = self._client._core.fetch_many(get_running_loop(), sent, limit=self._limit, **limits)
+            self._many = self._core.fetch_many(get_running_loop(), sent, limit=self._limit, **limits)
 
     def __aiter__(self) -> Gather:
         self._start()
@@ -126,8 +129,11 @@ class Gather:
                 with_request(outcome, request)
             return Completed(index, request.url, None, outcome)
         try:
-            response = Response._from_core(outcome, request, self._started, self._client._default_encoding, None)
-            self._client._finish_plain(response)
+            client = self._client
+            response = Response._from_core(
+                outcome, request, self._started, client._default_encoding, None, client._max_decoded_bytes
+            )
+            client._finish_plain(response)
         except RequestError as error:
             return Completed(index, request.url, None, with_request(error, request))
         return Completed(index, request.url, response, None)

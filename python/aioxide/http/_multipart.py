@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
@@ -33,6 +34,9 @@ def _read_file(content: Any) -> bytes:
         return content.encode()
     if not hasattr(content, "read"):
         raise TypeError(f"a file to upload is bytes, str or an open binary file, not {type(content).__name__}")
+    if hasattr(content, "seek"):
+        with contextlib.suppress(OSError):  # a pipe
+            content.seek(0)
     data = content.read()
     if isinstance(data, str):
         raise TypeError("a file to upload must be opened in binary mode, not in text mode")
@@ -111,7 +115,7 @@ def given_boundary(content_type: str) -> bytes | None:
 
 
 def encode_multipart(data: Mapping[str, Any], files: RequestFiles, boundary: bytes | None) -> tuple[str, bytes]:
-    """The Content-Type and the body. Open files are read here, from where they stand to their end."""
+    """The Content-Type and the body. Open files are read here, from their beginning."""
     mark = boundary or os.urandom(16).hex().encode("ascii")
     parts = _form_parts(data)
     parts += [_file_part(name, value) for name, value in (files.items() if isinstance(files, Mapping) else files)]

@@ -11,6 +11,7 @@ PATH_SAFE = "".join(c for c in _PRINTABLE if c not in '"#<>?`{}')
 QUERY_SAFE = "".join(c for c in _PRINTABLE if c not in '"#<>')
 FRAGMENT_SAFE = "".join(c for c in _PRINTABLE if c not in '"<>`')
 USERINFO_SAFE = "".join(c for c in _PRINTABLE if c not in '"#<>?`{}/:;=@[\\]^|')
+HOST_SAFE = "".join(c for c in _PRINTABLE if c not in "#/:<>?@[\\]^|")
 # What application/x-www-form-urlencoded leaves unquoted (a space becomes "+").
 FORM_SAFE = "".join(c for c in _PRINTABLE if c.isalnum() or c in "-._~")
 

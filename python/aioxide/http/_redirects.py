@@ -36,7 +36,9 @@ def redirected_request(response: Response, cookies: Cookies) -> Request:
         method,
         url,
         headers=Headers._adopt(fields),
-        content=request.content if keeps_body and request.content else None,
+        content=request._content if keeps_body and request._content else None,
+        # A stream that was sent cannot be sent again, and says so when it is read.
+        stream=request._stream if keeps_body and request._content is None else None,
         extensions=request.extensions,
     )
     header = cookies._header_for(url)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from ._content import AsyncByteStream, ByteStream, RequestContent, RequestData, SyncByteStream, encode_body, pieces_of
+from ._content import (
+    AsyncByteStream,
+    ByteStream,
+    LostBody,
+    RequestContent,
+    RequestData,
+    SyncByteStream,
+    encode_body,
+    length_of,
+)
 from ._cookies import Cookies, CookieTypes
-from ._exceptions import RequestNotRead, StreamConsumed
+from ._exceptions import RequestNotRead
 from ._headers import Headers, HeaderTypes, RawHeaders
 from ._multipart import RequestFiles
 from ._query import QueryParamTypes
@@ -21,9 +30,9 @@ class Request:
 
     See ``Timeout.as_dict``).
 
-    The body is one of `content` (bytes, str, or an iterable of bytes, which is read whole before it is sent), `data`
-    (form fields), `files` (with `data`: multipart), `json`, or `stream`. The headers Host, Content-Length and
-    Content-Type are set unless given.
+    The body is one of `content` (bytes, str, or an iterable of bytes, which the native core reads whole before it is
+    sent), `data` (form fields), `files` (with `data`: multipart), `json`, or `stream`. The headers Host, Content-Length
+    and Content-Type are set unless given.
 
     InvalidURL when the URL cannot be understood, TypeError for a body of another kind.
 
@@ -70,7 +79,11 @@ class Request:
             self._content = body or b""
         else:
             self._stream = body
-            self.headers.setdefault("Transfer-Encoding", "chunked")  # until the body is read, and its length known
+            length = length_of(content)
+            if length is not None:
+                self.headers.setdefault("Content-Length", str(length))
+            elif "content-length" not in self.headers:
+                self.headers.setdefault("Transfer-Encoding", "chunked")
         self._fill_headers(content_type)
 
     @classmethod
@@ -115,39 +128,27 @@ class Request:
     def read(self) -> bytes:
         """Read the body whole. RuntimeError when only async code can read it."""
         if self._content is None:
-            stream = self._take_stream()
-            if not isinstance(stream, Iterable):
+            if not isinstance(self._stream, SyncByteStream):
                 raise RuntimeError("the request's body is an async iterable: blocking code cannot read it")
             try:
-                self._set_content(b"".join(pieces_of(stream)))
+                self._content = b"".join(self._stream)
             finally:
-                if isinstance(stream, SyncByteStream):
-                    stream.close()
-        return self.content
+                self._stream.close()
+        return self._content
 
     async def aread(self) -> bytes:
-        """Read the body whole, waiting for its pieces where they come from an async iterable."""
+        """Read the body whole. RuntimeError when only blocking code can read it."""
         if self._content is None:
-            stream = self._take_stream()
+            if not isinstance(self._stream, AsyncByteStream):
+                raise RuntimeError("the request's body is a blocking iterable: async code cannot read it")
             try:
-                if isinstance(stream, AsyncIterable):
-                    self._set_content(b"".join([piece async for piece in stream]))
-                else:
-                    self._set_content(b"".join(pieces_of(stream)))
+                self._content = b"".join([piece async for piece in self._stream])
             finally:
-                if isinstance(stream, AsyncByteStream):
-                    await stream.aclose()
-        return self.content
+                await self._stream.aclose()
+        return self._content
 
-    def _take_stream(self) -> Any:
-        if self._stream is None:
-            raise StreamConsumed("the request's body was read already, and reading it failed")
-        stream, self._stream = self._stream, None
-        return stream
-
-    def _set_content(self, content: bytes) -> None:
-        self._content = content
-        # What is sent has a known length now, whatever the caller announced.
+    def _announce_length(self) -> None:
+        """The body was a stream and is whole now: what is sent has a known length, whatever was announced before."""
         if "transfer-encoding" in self.headers:
             del self.headers["transfer-encoding"]
         self._fill_headers(None)
@@ -161,5 +162,5 @@ class Request:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._stream = None
+        self._stream = LostBody()
         self.extensions = {}

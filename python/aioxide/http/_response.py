@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from ._content import AsyncByteStream, ByteStream, SyncByteStream
+from ._content import AsyncByteStream, ByteStream, SyncByteStream, body_stream
 from ._cookies import Cookies
 from ._decoders import ContentDecoder, LineDecoder, content_decoder
 from ._exceptions import DecodingError, HTTPStatusError, ResponseNotRead, StreamClosed, StreamConsumed
 from ._headers import Headers, HeaderTypes
 from ._status_codes import codes
-from ._streams import Rechunker, body_stream
+from ._streams import Rechunker
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -51,6 +51,8 @@ class Response:
     """The request that would follow this redirect, when redirects are not followed."""
     is_closed: bool = False
     """Whether the connection was released: the body was read to its end, or the response closed."""
+    num_retries: int = 0
+    """How many times the request was sent again before this response; see Retry."""
     is_stream_consumed: bool = False
     """Whether somebody has begun to read the body."""
 
@@ -62,6 +64,7 @@ class Response:
     _started: float | None = None
     _encoding: str | None = None
     _extensions: dict[str, Any] | None = None
+    _decoded_left: int | None = None
 
     def __init__(
         self,
@@ -115,6 +118,7 @@ class Response:
         started: float,
         default_encoding: Encoding,
         stream_type: type[Any] | None,
+        max_decoded_bytes: int | None = None,
     ) -> Response:
         """Wrap the core's answer; `stream_type` is None when its body is there already."""
         self = cls.__new__(cls)
@@ -122,6 +126,8 @@ class Response:
         self.history = []
         self._raw = raw
         self._started = started
+        if max_decoded_bytes is not None:
+            self._decoded_left = max_decoded_bytes
         if stream_type is not None:
             self.stream = stream_type(raw, request)
             return self
@@ -131,7 +137,7 @@ class Response:
             self._settle(body)
         else:
             decoder = self._decoder()
-            self._settle(body if decoder is None else self._decoded(decoder, body) + self._decoded(decoder, None))
+            self._settle(b"".join([*self._decoded(decoder, body), *self._decoded(decoder, None)]))
         return self
 
     def _settle(self, content: bytes) -> None:
@@ -190,7 +196,8 @@ class Response:
     def timeline(self) -> dict[str, float]:
         """Where the time went: seconds since the request was made, by event.
 
-        Those known of ``queue``, ``connect``, ``sent``, ``first_byte``, ``total``. Empty for a response made by hand.
+        Those known of ``queue``, ``dns``, ``connect``, ``sent``, ``first_byte``, ``total``. Empty for a response that
+        was made by hand.
         """
         return {} if self._raw is None else dict(self._raw.timings)
 
@@ -392,9 +399,11 @@ class Response:
             yield from _pieces(self._content, chunk_size)
             return
         decoder, chunker = self._decoder(), Rechunker(chunk_size)
-        for piece in self.iter_raw():
-            yield from chunker.feed(self._decoded(decoder, piece))
-        yield from chunker.feed(self._decoded(decoder, None))
+        for coded in self.iter_raw():
+            for piece in self._decoded(decoder, coded):
+                yield from chunker.feed(piece)
+        for piece in self._decoded(decoder, None):
+            yield from chunker.feed(piece)
         yield from chunker.flush()
 
     async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
@@ -404,10 +413,14 @@ class Response:
                 yield piece
             return
         decoder, chunker = self._decoder(), Rechunker(chunk_size)
-        async for piece in self.aiter_raw():
-            for full in chunker.feed(self._decoded(decoder, piece)):
+        async for coded in self.aiter_raw():
+            for piece in self._decoded(decoder, coded):
+                for full in chunker.feed(piece):
+                    yield full
+        for piece in self._decoded(decoder, None):
+            for full in chunker.feed(piece):
                 yield full
-        for rest in chunker.feed(self._decoded(decoder, None)) + chunker.flush():
+        for rest in chunker.flush():
             yield rest
 
     def iter_text(self, chunk_size: int | None = None) -> Iterator[str]:
@@ -449,11 +462,23 @@ class Response:
         except DecodingError as error:
             raise self._with_request(error) from None
 
-    def _decoded(self, decoder: ContentDecoder | None, data: bytes | None) -> bytes:
+    def _decoded(self, decoder: ContentDecoder | None, data: bytes | None) -> Iterator[bytes]:
+        """The pieces that this piece of the body decodes to; None stands for its end."""
         if decoder is None:
-            return data or b""
+            return iter((data,) if data else ())
+        return self._decoded_pieces(decoder, data)
+
+    def _decoded_pieces(self, decoder: ContentDecoder, data: bytes | None) -> Iterator[bytes]:
         try:
-            return decoder.flush() if data is None else decoder.decode(data)
+            if data is None:
+                decoder.finish()
+                return
+            for piece in decoder.pieces(data):
+                if self._decoded_left is not None:
+                    self._decoded_left -= len(piece)
+                    if self._decoded_left < 0:
+                        raise DecodingError("the body decodes to more bytes than max_decoded_bytes allows")
+                yield piece
         except DecodingError as error:
             raise self._with_request(error) from None
 

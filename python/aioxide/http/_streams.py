@@ -1,15 +1,12 @@
-"""Response bodies that are still on their way.
-
-The native core's, read by blocking code or on a loop, and those of any iterable.
-"""
+"""Response bodies of the native core that are still on their way, read by blocking code or on a loop."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ._content import AsyncByteStream, SyncByteStream
-from ._exceptions import RequestError, StreamConsumed
+from ._exceptions import RequestError
 
 if TYPE_CHECKING:
     from aioxide._native import RawResponse
@@ -46,9 +43,11 @@ class AsyncBody(AsyncByteStream):
         self._request = request
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        read = self._raw.read_chunk
+        from asyncio import _get_running_loop
+
+        raw = self._raw
         try:
-            while piece := await read():
+            while piece := await (raw.read_chunk() if _get_running_loop() is not None else _read_under_trio(raw)):
                 yield piece
         except RequestError as error:
             error.request = self._request
@@ -59,41 +58,10 @@ class AsyncBody(AsyncByteStream):
         self._raw.close()
 
 
-class IterableBody(SyncByteStream):
-    """The body of a response made from an iterable."""
+def _read_under_trio(raw: RawResponse) -> Awaitable[bytes]:
+    from ._transports.trio import in_thread
 
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces: Iterable[bytes] | None = pieces
-
-    def __iter__(self) -> Iterator[bytes]:
-        pieces, self._pieces = self._pieces, None
-        if pieces is None:
-            raise StreamConsumed
-        return iter(pieces)
-
-
-class AsyncIterableBody(AsyncByteStream):
-    """The body of a response made from an async iterable."""
-
-    def __init__(self, pieces: AsyncIterable[bytes]) -> None:
-        self._pieces: AsyncIterable[bytes] | None = pieces
-
-    def __aiter__(self) -> Any:
-        pieces, self._pieces = self._pieces, None
-        if pieces is None:
-            raise StreamConsumed
-        return pieces.__aiter__()
-
-
-def body_stream(content: Any) -> SyncByteStream | AsyncByteStream:
-    """The stream for what was passed as a response's content."""
-    if isinstance(content, (SyncByteStream, AsyncByteStream)):
-        return content
-    if isinstance(content, AsyncIterable):
-        return AsyncIterableBody(content)
-    if isinstance(content, Iterable) and not isinstance(content, dict):
-        return IterableBody(content)
-    raise TypeError(f"content= is bytes, str or an iterable of bytes, not {type(content).__name__}")
+    return in_thread(raw.read_chunk_blocking)
 
 
 class Rechunker:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ._auth import AuthTypes
-from ._client import BaseClient, EventHook, Exchange, Step, timeouts, wire_url, with_request
+from ._client import BaseClient, EventHook, Exchange, Step
 from ._config import (
     DEFAULT_LIMITS,
     DEFAULT_MAX_REDIRECTS,
@@ -19,16 +19,21 @@ from ._config import (
     TimeoutTypes,
     UseClientDefault,
 )
-from ._content import RequestContent, RequestData
+from ._content import RequestContent, RequestData, SyncByteStream
 from ._cookies import CookieTypes
 from ._exceptions import RequestError
 from ._headers import HeaderTypes
 from ._multipart import RequestFiles
+from ._proxies import ProxyTypes
 from ._query import QueryParamTypes
 from ._request import Request
 from ._response import Encoding, Response
+from ._retry import Retry
 from ._streams import BlockingBody
+from ._transports.base import BaseTransport
+from ._transports.default import HTTPTransport, is_native
 from ._urls import URLTypes
+from ._wire import with_request
 
 
 class Client(BaseClient):
@@ -38,9 +43,12 @@ class Client(BaseClient):
     running event loop a call works too, but blocks that loop: use an AsyncClient there. Ctrl-C interrupts a call.
 
     `params`, `headers`, `cookies`, `auth`, `timeout`, `follow_redirects` hold for every request that does not say
-    otherwise; relative URLs are appended to `base_url`. `verify`, `cert`, `http1`, `http2`, `proxy`, `mounts`,
-    `transport` raise NotImplementedError if given with anything but their defaults: TLS, HTTP/2, proxies and custom
-    transports are not there yet. Nothing is read from the environment yet either: no proxies, no netrc.
+    otherwise; relative URLs are appended to `base_url`. `transport` takes the place of the native core, `mounts` does
+    so for the URLs of a pattern, `proxy` is the proxy of all requests; else the environment names proxies, unless
+    `trust_env` is False. `verify` and `cert` are for https and `http2` is for TLS, which is not there yet: a request
+    for an https URL raises UnsupportedProtocol. NotImplementedError for `http1` False. Beyond httpx: a body that
+    decodes to more than `max_decoded_bytes` raises DecodingError, which is what a decompression bomb needs; `retry`
+    says when a request is sent once more.
 
     Calls raise an HTTPError's subclass when no whole response came, InvalidURL, and RuntimeError once the client is
     closed.
@@ -52,6 +60,8 @@ class Client(BaseClient):
     >>> response.status_code
     200
     """
+
+    _native_transport = HTTPTransport
 
     def __init__(
         self,
@@ -65,16 +75,18 @@ class Client(BaseClient):
         trust_env: bool = True,
         http1: bool = True,
         http2: bool = False,
-        proxy: Any = None,
-        mounts: Any = None,
+        proxy: ProxyTypes | None = None,
+        mounts: Mapping[str, BaseTransport | None] | None = None,
         timeout: TimeoutTypes = DEFAULT_TIMEOUT_CONFIG,
         follow_redirects: bool = False,
         limits: Limits = DEFAULT_LIMITS,
         max_redirects: int = DEFAULT_MAX_REDIRECTS,
         event_hooks: Mapping[str, list[EventHook]] | None = None,
         base_url: URLTypes = "",
-        transport: Any = None,
+        transport: BaseTransport | None = None,
         default_encoding: Encoding = "utf-8",
+        max_decoded_bytes: int | None = None,
+        retry: Retry | None = None,
     ) -> None:
         super().__init__(
             auth=auth,
@@ -83,21 +95,17 @@ class Client(BaseClient):
             cookies=cookies,
             timeout=timeout,
             follow_redirects=follow_redirects,
-            limits=limits,
             max_redirects=max_redirects,
             event_hooks=event_hooks,
             base_url=base_url,
             trust_env=trust_env,
             default_encoding=default_encoding,
-            not_yet={
-                "verify": verify,
-                "cert": cert,
-                "proxy": proxy,
-                "mounts": mounts or None,
-                "transport": transport,
-                "http1": http1,
-                "http2": http2,
-            },
+            transport=transport,
+            mounts=mounts,
+            proxy=proxy,
+            max_decoded_bytes=max_decoded_bytes,
+            retry=retry,
+            native={"verify": verify, "cert": cert, "http1": http1, "http2": http2, "limits": limits},
         )
 
     def request(
@@ -420,32 +428,70 @@ class Client(BaseClient):
             return self._send_one(subject, stream)
         if kind == "hook":
             return subject(argument)
+        if kind == "sleep":
+            from time import sleep
+
+            return sleep(subject)
+        if kind == "flow":
+            return subject.sync_auth_flow(argument)
+        if kind == "next":
+            try:
+                return next(subject) if argument is None else subject.send(argument)
+            except StopIteration:
+                return None
         return subject.read() if kind == "read" else subject.close()
 
     def _send_one(self, request: Request, stream: bool) -> Response:
-        url = wire_url(request)
-        body = request._content if request._content is not None else request.read()
+        transport = self._transport_for_url(request.url) if self._mounts else self._transport
         started = perf_counter()
-        try:
-            raw = self._core.fetch_blocking(
-                request.method, url, request.headers._list, body or None, stream=stream, **timeouts(request)
+        if is_native(transport):
+            raw = transport._fetch(request, stream)
+            return Response._from_core(
+                raw,
+                request,
+                started,
+                self._default_encoding,
+                BlockingBody if stream else None,
+                self._max_decoded_bytes,
             )
+        if not isinstance(request.stream, SyncByteStream):
+            raise RuntimeError("the request's body is an async iterable: blocking code cannot send it")
+        try:
+            response = self._adopt_response(transport.handle_request(request), request, started)
         except RequestError as error:
             raise with_request(error, request) from error.__cause__
-        return Response._from_core(raw, request, started, self._default_encoding, BlockingBody if stream else None)
+        if not stream:
+            try:
+                response.read()
+            except BaseException as error:
+                response.close()
+                if isinstance(error, RequestError):
+                    with_request(error, request)
+                raise
+        return response
 
     def close(self) -> None:
         """Close the client and its idle connections. Calls that are under way in other threads are not cut off.
 
         May be called again.
         """
-        self._close()
+        if not self._closed:
+            self._closed = True
+            for transport in self._transports():
+                transport.close()
 
     def __enter__(self) -> Self:
         self._enter()
+        for transport in self._transports():
+            transport.__enter__()
         return self
 
     def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
     ) -> None:
-        self.close()
+        self._closed = True
+        for transport in self._transports():
+            transport.__exit__(exc_type, exc, traceback)

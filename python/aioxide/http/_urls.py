@@ -7,7 +7,7 @@ from typing import Any, Union
 
 from ._exceptions import InvalidURL
 from ._query import QueryParams, QueryParamTypes
-from ._quoting import FRAGMENT_SAFE, PATH_SAFE, QUERY_SAFE, USERINFO_SAFE, quote, unquote
+from ._quoting import FRAGMENT_SAFE, HOST_SAFE, PATH_SAFE, QUERY_SAFE, USERINFO_SAFE, quote, unquote
 
 URLTypes = Union["URL", str]
 
@@ -28,8 +28,6 @@ _HOST_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\"#%/:<>?@\[\\\]^`{|}]")
 _IPV6 = re.compile(r"[0-9a-f:.]+(?:%25[a-z0-9._~-]+)?")
 _LOOKS_IPV4 = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
 _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!$)|$)){4}")
-# The characters on which IDNA 2003 (the standard library's) and IDNA 2008 (what browsers and registries use) disagree.
-_IDNA_DEVIATIONS = re.compile("[\u00df\u03c2\u200c\u200d]")
 
 _COMPONENTS: dict[str, type | tuple[type, ...]] = {
     "scheme": str,
@@ -64,7 +62,7 @@ class URL:
     'http://example.com/other'
     """
 
-    __slots__ = ("_fragment", "_host", "_path", "_port", "_query", "_scheme", "_text", "_userinfo")
+    __slots__ = ("_fragment", "_host", "_netloc_bytes", "_path", "_port", "_query", "_scheme", "_text", "_userinfo")
 
     _scheme: str
     _userinfo: str
@@ -74,6 +72,7 @@ class URL:
     _query: str | None
     _fragment: str | None
     _text: str | None
+    _netloc_bytes: bytes | None  # once it was asked for
 
     def __init__(self, url: URLTypes = "", **kwargs: Any) -> None:
         if type(url) is str:
@@ -93,7 +92,7 @@ class URL:
         if match is not None and len(text) <= MAX_URL_LENGTH:
             self._scheme, self._host, port, self._path, self._query = match.groups()
             self._userinfo = ""
-            self._fragment = None
+            self._fragment = self._netloc_bytes = None
             self._port = _port(port, self._scheme) if port else None
             if self._host[-1].isdigit():
                 _check_ipv4(self._host)
@@ -108,7 +107,7 @@ class URL:
         self._build(scheme or "", authority, path, query, fragment)
 
     def _build(self, scheme: str, authority: str | None, path: str, query: str | None, fragment: str | None) -> None:
-        self._text = None
+        self._text = self._netloc_bytes = None
         self._scheme = scheme.lower()
         self._userinfo, self._host, self._port = _authority(authority, self._scheme) if authority else ("", None, None)
         self._path = self._checked_path(quote(path, PATH_SAFE))
@@ -137,7 +136,7 @@ class URL:
                 kwargs[name] = value.decode("ascii")
             if isinstance(kwargs[name], str):
                 _check_text(kwargs[name], name)
-        self._text = None
+        self._text = self._netloc_bytes = None
         if kwargs.get("scheme") is not None:
             if _SCHEME.fullmatch(kwargs["scheme"]) is None:
                 raise InvalidURL(f"not a scheme: {kwargs['scheme']!r}")
@@ -170,9 +169,9 @@ class URL:
             self._userinfo = self._userinfo or userinfo
         if "host" in kwargs:
             host = kwargs["host"]
-            self._host = (
-                None if host is None else _host(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
-            )
+            if host is not None:
+                host = _host(host[1:-1] if host.startswith("[") and host.endswith("]") else host, self._scheme)
+            self._host = host
         if "port" in kwargs:
             port = kwargs["port"]
             self._port = None if port is None else _port(str(port), self._scheme)
@@ -217,10 +216,9 @@ class URL:
         """The host as people write it: lower case, international names decoded, IPv6 addresses without brackets."""
         host = self._host or ""
         if "xn--" in host:
-            try:
-                return host.encode("ascii").decode("idna")
-            except UnicodeError:
-                return host
+            from aioxide._native import domain_to_unicode
+
+            return domain_to_unicode(host)
         return host
 
     @property
@@ -236,7 +234,10 @@ class URL:
     @property
     def netloc(self) -> bytes:
         """``host:port`` as in a Host header; the port only when it is not the scheme's own."""
-        return self._netloc().encode("ascii")
+        netloc = self._netloc_bytes
+        if netloc is None:
+            netloc = self._netloc_bytes = self._netloc().encode("ascii")
+        return netloc
 
     def _netloc(self) -> str:
         host = self._host or ""
@@ -309,7 +310,7 @@ class URL:
         if reference._scheme:
             return reference
         result = URL(reference)
-        result._text = None
+        result._text = result._netloc_bytes = None
         result._scheme = self._scheme
         if reference._host is not None:
             result._path = _remove_dot_segments(reference._path)
@@ -379,9 +380,9 @@ def _authority(authority: str, scheme: str) -> tuple[str, str | None, int | None
     if v6 is not None:
         if ":" not in v6 or _IPV6.fullmatch(v6.lower()) is None:
             raise InvalidURL(f"not an IPv6 address: {v6!r}")
-        host = _host(v6)
+        host = _host(v6, scheme)
     else:
-        host = _host(name)
+        host = _host(name, scheme)
     return _userinfo(userinfo), host, _port(port, scheme) if port else None
 
 
@@ -398,7 +399,10 @@ def _port(text: str, scheme: str) -> int | None:
     return None if DEFAULT_PORTS.get(scheme) == port else port
 
 
-def _host(host: str) -> str:
+def _host(host: str, scheme: str) -> str:
+    if scheme and scheme not in DEFAULT_PORTS and ":" not in host:
+        # What a host is, only that scheme knows: it is kept as it is, and quoted.
+        return quote(host, HOST_SAFE)
     host = host.lower()
     if ":" in host:
         import socket
@@ -412,12 +416,12 @@ def _host(host: str) -> str:
     if host[-1:].isdigit():
         _check_ipv4(host)
     if not host.isascii():
-        if _IDNA_DEVIATIONS.search(host) is not None:
-            raise InvalidURL(f"the host {host!r} needs IDNA 2008, which is not there yet: write it in its xn-- form")
-        try:
-            host = host.encode("idna").decode("ascii")
-        except UnicodeError as error:
-            raise InvalidURL(f"not an international host name: {host!r} ({error})") from None
+        from aioxide._native import domain_to_ascii
+
+        coded = None if _HOST_FORBIDDEN.search(host) is not None else domain_to_ascii(host)
+        if coded is None:
+            raise InvalidURL(f"not an international host name: {host!r}")
+        host = coded
     if _HOST_FORBIDDEN.search(host) is not None:
         raise InvalidURL(f"the host has a character that no host name has: {host!r}")
     return host

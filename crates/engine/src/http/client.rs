@@ -4,26 +4,28 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use url::Url;
-
 use super::connection::Connection;
 use super::error::{Error, ErrorKind, Phase, Result};
 use super::phases::Phases;
 use super::pool::{self, Acquire, Grant, Limits, Pool, Remote, Statistics};
+use super::proxy::{Proxy, Route};
 use super::redirect;
 use super::request::{Head, Request};
 use super::response::{Answer, Response};
 use crate::handle::{LoopHandle, now_ns};
 
+/// A connection that was in use so recently is not looked at before it is used again: that would cost a system call.
+const RECENT_NANOS: u64 = 1_000_000;
+
 /// An HTTP/1.1 client on one loop. Cloning it is cheap, and the clones share their connections.
 ///
 /// ```
-/// use aioxide::http::{Client, Request, Server, ServerOptions};
+/// use aioxide::http::{Client, Limits, Request, Server, ServerOptions};
 ///
 /// let server = Server::start(ServerOptions::default())?;
 /// let request = Request::get(&format!("{}/bytes/3", server.url())).unwrap();
 /// let event_loop = aioxide::EventLoop::new()?;
-/// let client = Client::new(event_loop.handle(), Default::default());
+/// let client = Client::new(event_loop.handle(), Limits::default());
 /// let body = event_loop.block_on(async move { client.fetch(request).await?.bytes().await })?;
 /// assert_eq!(body.unwrap().len(), 3);
 /// # Ok::<(), std::io::Error>(())
@@ -34,7 +36,23 @@ pub struct Client(Rc<Inner>);
 struct Inner {
     handle: LoopHandle,
     pool: Rc<Pool>,
+    proxy: Option<Arc<Proxy>>,
     control: ClientControl,
+}
+
+/// What a client is made with; from [`Limits`] alone, one without a proxy.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// How many connections it may have.
+    pub limits: Limits,
+    /// The proxy that its requests go through.
+    pub proxy: Option<Arc<Proxy>>,
+}
+
+impl From<Limits> for Settings {
+    fn from(limits: Limits) -> Self {
+        Self { limits, proxy: None }
+    }
 }
 
 impl Drop for Inner {
@@ -70,8 +88,8 @@ impl ClientControl {
 impl Client {
     /// A client whose connections live on the loop of `handle`.
     #[must_use]
-    pub fn new(handle: &LoopHandle, limits: Limits) -> Self {
-        Self::build(handle, limits, None)
+    pub fn new(handle: &LoopHandle, settings: impl Into<Settings>) -> Self {
+        Self::build(handle, settings.into(), None)
     }
 
     /// The client that the loop keeps under `key` ([`LoopHandle::local`]): until the client is closed, or the loop. If
@@ -79,20 +97,20 @@ impl Client {
     ///
     /// # Panics
     /// If something other than a client is kept under the key.
-    pub fn kept(handle: &LoopHandle, key: u64, limits: Limits, made: impl FnOnce(ClientControl)) -> Self {
+    pub fn kept(handle: &LoopHandle, key: u64, settings: &Settings, made: impl FnOnce(ClientControl)) -> Self {
         let kept = handle.local(key, || {
-            let client = Self::build(handle, limits, Some(key));
+            let client = Self::build(handle, settings.clone(), Some(key));
             made(client.control());
             client
         });
         (*kept).clone()
     }
 
-    fn build(handle: &LoopHandle, limits: Limits, key: Option<u64>) -> Self {
+    fn build(handle: &LoopHandle, settings: Settings, key: Option<u64>) -> Self {
         let remote = Arc::new(Remote::default());
-        let pool = Pool::new(limits, Arc::clone(&remote));
+        let pool = Pool::new(settings.limits, Arc::clone(&remote));
         handle.spawn(pool::keep(handle.clone(), Rc::clone(&pool), key)).detach();
-        Self(Rc::new(Inner { handle: handle.clone(), pool, control: ClientControl(remote) }))
+        Self(Rc::new(Inner { handle: handle.clone(), pool, proxy: settings.proxy, control: ClientControl(remote) }))
     }
 
     /// Closes idle connections, and each other one once its response is read. Later requests fail with
@@ -127,7 +145,7 @@ impl Client {
     }
 
     async fn fetch_boxed(self, mut request: Box<Request>) -> Result<Response> {
-        let Inner { handle, pool, control } = &*self.0;
+        let Inner { handle, pool, proxy, control } = &*self.0;
         if control.0.is_closed() {
             return Err(Error::closed(request.authority()));
         }
@@ -137,7 +155,7 @@ impl Client {
         let mut phases = Box::new(Phases::begin(handle, &request, acquire.name(), now));
         let mut redirects = 0;
         loop {
-            let answer = exchange(handle, acquire, &mut request, &mut phases).await?;
+            let answer = exchange(handle, acquire, proxy.as_deref(), &mut request, &mut phases).await?;
             if request.max_redirects == 0 {
                 return Ok(Response::new(answer, request.url, redirects, phases, in_flight));
             }
@@ -164,35 +182,48 @@ impl Client {
 }
 
 /// One request and the head of its response, on a connection of the pool or a new one.
-async fn exchange(handle: &LoopHandle, acquire: Acquire, request: &mut Request, phases: &mut Phases) -> Result<Answer> {
+async fn exchange(
+    handle: &LoopHandle,
+    acquire: Acquire,
+    proxy: Option<&Proxy>,
+    request: &mut Request,
+    phases: &mut Phases,
+) -> Result<Answer> {
     let host_header = acquire.host_header();
+    let route = Route::new(&request.url, proxy);
     // What cannot be sent is refused before anything is asked of the network.
-    let mut head = Head::new(request, &host_header)?;
+    let mut head = Head::new(request, &host_header, route)?;
     phases.enter(Phase::Queueing, now_ns());
     let (lease, grant) = phases.limit(acquire).await?;
     phases.timings.queue = Some(phases.since_start(now_ns()));
     let mut idle = match grant {
-        Grant::Connection(connection) if connection.is_fresh() => Some(connection),
+        Grant::Connection(connection, since) if is_usable(&connection, since, request) => Some(connection),
         _ => None,
     };
     loop {
         let was_idle = idle.is_some();
         let mut connection = match idle.take() {
             Some(connection) => connection,
-            None => Box::pin(open(handle, &request.url, phases)).await?,
+            None => Box::pin(Connection::open(handle, &request.url, route, phases)).await?,
         };
         match connection.exchange(head, request.body.take_or_share(), phases).await {
             Ok(response) => return Ok(Answer::new(response, connection, lease)),
             Err(error) if was_idle && may_repeat(&error, &connection, request) => {}
             Err(error) => return Err(error),
         }
-        head = Head::new(request, &host_header)?;
+        head = Head::new(request, &host_header, route)?;
     }
 }
 
-async fn open(handle: &LoopHandle, url: &Url, phases: &mut Phases) -> Result<Box<Connection>> {
-    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default());
-    Connection::open(handle, host, port.unwrap_or(80), phases).await
+/// Whether a connection of the pool may be used. The socket is not asked about one that was in use a moment ago, if the
+/// request may be sent once more should that have been wrong.
+fn is_usable(connection: &Connection, idle_since: u64, request: &Request) -> bool {
+    let is_recent = now_ns().saturating_sub(idle_since) < RECENT_NANOS;
+    connection.is_ready() && (is_recent && is_repeatable(request) || !connection.is_stale())
+}
+
+fn is_repeatable(request: &Request) -> bool {
+    request.method.is_idempotent() && !request.body.is_once()
 }
 
 /// Whether a request that failed on a connection which was idle before may be sent again on a new one: the server most
@@ -200,6 +231,5 @@ async fn open(handle: &LoopHandle, url: &Url, phases: &mut Phases) -> Result<Box
 fn may_repeat(error: &Error, connection: &Connection, request: &Request) -> bool {
     matches!(error.kind(), ErrorKind::Read | ErrorKind::Write | ErrorKind::RemoteProtocol)
         && connection.traffic.received.get() == 0
-        && request.method.is_idempotent()
-        && !request.body.is_spent()
+        && is_repeatable(request)
 }

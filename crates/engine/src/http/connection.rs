@@ -6,25 +6,22 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
+use url::Url;
 
+use super::dial::dial;
 use super::error::{Error, ErrorKind, Phase, Result, io_words};
 use super::io::{Direction, Traffic, WatchedStream};
 use super::phases::Phases;
+use super::proxy::Route;
 use super::request::{Body, Head, SentBody};
 use crate::handle::{LoopHandle, now_ns};
-use crate::transport::{TcpStream, resolve};
-
-/// A further address is tried when the one before has not answered after this time, without giving that up
-/// (RFC 8305, "connection attempt delay").
-const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+use crate::transport::TcpStream;
 
 /// A connection that speaks HTTP/1.1.
 pub(super) struct Connection {
@@ -37,16 +34,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Looks the host up and connects to it.
-    pub async fn open(handle: &LoopHandle, host: &str, port: u16, phases: &mut Phases) -> Result<Box<Self>> {
-        phases.enter(Phase::Resolving, now_ns());
-        let resolved = phases.limit(resolve(host, port)).await?;
-        let name = Rc::clone(&phases.name);
-        let addresses = resolved.map_err(|error| Error::io(ErrorKind::Connect, Phase::Resolving, &name, &error))?;
-        phases.enter(Phase::Connecting, now_ns());
-        let connected = phases.limit(connect_first(handle, interleave(addresses))).await?;
-        let stream = connected.map_err(|error| Error::io(ErrorKind::Connect, Phase::Connecting, &name, &error))?;
-        let stream = Rc::new(stream);
+    /// Makes a connection to the URL's origin, by its route.
+    pub async fn open(handle: &LoopHandle, url: &Url, route: Route<'_>, phases: &mut Phases) -> Result<Box<Self>> {
+        let stream = dial(handle, url, route, phases).await?;
         let traffic = Rc::new(Traffic::default());
         let watched = WatchedStream { stream: Rc::clone(&stream), traffic: Rc::clone(&traffic) };
         let (sender, driver) =
@@ -55,10 +45,14 @@ impl Connection {
         Ok(Box::new(Self { sender, driver, finished: false, stream, traffic }))
     }
 
-    /// Whether another exchange may begin: the last one is over, and the peer has neither closed nor sent anything
-    /// that nobody asked for.
-    pub fn is_fresh(&self) -> bool {
-        !self.finished && self.sender.is_ready() && !self.stream.is_stale()
+    /// Whether the last exchange is over and another may begin, as far as is known without asking the socket.
+    pub fn is_ready(&self) -> bool {
+        !self.finished && self.sender.is_ready()
+    }
+
+    /// Whether the peer has closed, or sent something that nobody asked for. Asks the socket.
+    pub fn is_stale(&self) -> bool {
+        self.stream.is_stale()
     }
 
     /// Whether the last exchange has ended such that another may follow.
@@ -148,77 +142,4 @@ pub(super) fn explain(error: &hyper::Error, traffic: &Traffic, phases: &Phases) 
 
 fn source_words(error: &hyper::Error) -> Option<String> {
     std::error::Error::source(error).map(ToString::to_string)
-}
-
-/// Alternates between the address families, beginning with that of the first address.
-fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let Some(first) = addresses.first().map(SocketAddr::is_ipv4) else { return addresses };
-    let count = addresses.len();
-    let (preferred, others): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|each| each.is_ipv4() == first);
-    let mut mixed = Vec::with_capacity(count);
-    let (mut preferred, mut others) = (preferred.into_iter(), others.into_iter());
-    while mixed.len() < count {
-        mixed.extend(preferred.next());
-        mixed.extend(others.next());
-    }
-    mixed
-}
-
-type Attempt<'a> = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + 'a>>;
-
-/// The first connection to succeed. The next address is tried as soon as one fails, or when the last one tried has
-/// not answered within [`ATTEMPT_DELAY`]. The error is that of the first failure: it names the preferred address.
-async fn connect_first(handle: &LoopHandle, addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
-    if let [address] = addresses[..] {
-        return TcpStream::connect(handle, address).await;
-    }
-    let mut addresses = addresses.into_iter();
-    let mut attempts: Vec<Attempt<'_>> = Vec::new();
-    let mut failure = None;
-    let mut next = handle.sleep(Duration::ZERO);
-    std::future::poll_fn(|context| {
-        loop {
-            let mut failed = attempts.is_empty();
-            let mut index = 0;
-            while index < attempts.len() {
-                match Future::poll(attempts[index].as_mut(), context) {
-                    Poll::Ready(Ok(stream)) => return Poll::Ready(Ok(stream)),
-                    Poll::Ready(Err(error)) => {
-                        drop(attempts.swap_remove(index));
-                        failure.get_or_insert(error);
-                        failed = true;
-                    }
-                    Poll::Pending => index += 1,
-                }
-            }
-            if !failed && Pin::new(&mut next).poll(context).is_pending() {
-                return Poll::Pending;
-            }
-            match addresses.next() {
-                Some(address) => {
-                    attempts.push(Box::pin(TcpStream::connect(handle, address)));
-                    next = handle.sleep(ATTEMPT_DELAY);
-                }
-                None if attempts.is_empty() => {
-                    let none = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-                    return Poll::Ready(Err(failure.take().unwrap_or_else(none)));
-                }
-                None => return Poll::Pending,
-            }
-        }
-    })
-    .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::interleave;
-
-    #[test]
-    fn address_families_take_turns() {
-        let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
-        let mixed = interleave(parse(&["[::1]:1", "[::2]:1", "127.0.0.1:1", "[::3]:1"]));
-        assert_eq!(mixed, parse(&["[::1]:1", "127.0.0.1:1", "[::2]:1", "[::3]:1"]));
-        assert!(interleave(Vec::new()).is_empty());
-    }
 }

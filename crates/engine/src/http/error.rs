@@ -28,6 +28,8 @@ pub enum ErrorKind {
     ReadTimeout,
     /// The connection could not be made.
     Connect,
+    /// The proxy did not carry the request.
+    Proxy,
     /// Sending failed.
     Write,
     /// Receiving failed.
@@ -99,10 +101,10 @@ impl Phase {
 /// Why a request failed. Its message names the host and the phase:
 ///
 /// ```
-/// use aioxide::http::{Client, ErrorKind, Request};
+/// use aioxide::http::{Client, ErrorKind, Limits, Request};
 ///
 /// let event_loop = aioxide::EventLoop::new()?;
-/// let client = Client::new(event_loop.handle(), Default::default());
+/// let client = Client::new(event_loop.handle(), Limits::default());
 /// let request = Request::get("http://127.0.0.1:9/").unwrap();
 /// let error = event_loop.block_on(async move { client.fetch(request).await })?.unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Connect);

@@ -8,9 +8,11 @@
 //!     │                   turn)   judged)        body as it is asked for)
 //!     └─ redirect: once more from the start
 //!
+//!   dial     how a connection is made: addresses, proxy (proxy, tunnel, socks)
 //!   phases   where the request stands: deadlines, timings, its lane in the timeline
 //!   chain    the pool's queues: order and removal in constant time
 //!   io       a TCP stream as hyper wants to see it
+//!   decoder  what undoes a body's encoding, for whoever wants it undone
 //!   error    what failed, with whom, in which phase
 //!   server   the other end, for tests, benchmarks and examples
 //! ```
@@ -20,23 +22,32 @@
 mod chain;
 mod client;
 mod connection;
+mod decoder;
+mod dial;
+mod domain;
 mod error;
 mod io;
 mod phases;
 mod pool;
+mod proxy;
 mod redirect;
 mod request;
 mod response;
 mod server;
 mod server_connection;
 mod server_message;
+mod socks;
+mod tunnel;
 
 pub use bytes::Bytes;
-pub use client::{Client, ClientControl};
+pub use client::{Client, ClientControl, Settings};
+pub use decoder::{DecodeError, Decoder};
+pub use domain::{domain_to_ascii, domain_to_unicode};
 pub use error::{Error, ErrorKind, Phase, Result};
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 pub use phases::Timings;
 pub use pool::{Limits, Statistics};
+pub use proxy::Proxy;
 pub use request::{Body, BodyError, BodyStream, Request, Timeouts};
 pub use response::{Response, ResponseBody};
 pub use server::{Server, ServerOptions};

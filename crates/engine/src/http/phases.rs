@@ -20,6 +20,8 @@ const NEVER: u64 = u64::MAX;
 pub struct Timings {
     /// The pool gave a connection, or the right to make one.
     pub queue: Option<Duration>,
+    /// The host's addresses were known.
+    pub resolved: Option<Duration>,
     /// The connection was made.
     pub connect: Option<Duration>,
     /// The last byte of the request was handed to the kernel.

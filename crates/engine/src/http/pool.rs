@@ -138,8 +138,8 @@ struct Waiter {
 
 /// What a lease begins with.
 pub(super) enum Grant {
-    /// A connection that was idle a moment ago.
-    Connection(Box<Connection>),
+    /// A connection, and since when it was idle, in nanoseconds of the loop's clock.
+    Connection(Box<Connection>, u64),
     /// The right to make one.
     Slot,
 }
@@ -194,7 +194,7 @@ impl Pool {
                 // It was the newest of its origin; the keeper closes the others.
                 return acquire(Progress::Granted(Grant::Slot));
             }
-            return acquire(Progress::Granted(Grant::Connection(idle.connection)));
+            return acquire(Progress::Granted(Grant::Connection(idle.connection, idle.since)));
         }
         if self.limits.max_connections.is_none_or(|max| state.open < max) {
             state.open += 1;
@@ -229,7 +229,7 @@ impl Pool {
     fn give_back(&self, origin: usize, connection: Box<Connection>) {
         let mut state = self.state.borrow_mut();
         if let Some((waiter, fits)) = state.next_waiter(Some(origin)) {
-            let grant = if fits { Grant::Connection(connection) } else { Grant::Slot };
+            let grant = if fits { Grant::Connection(connection, now_ns()) } else { Grant::Slot };
             let waker = state.grant(waiter, grant);
             state.leave_origin(origin);
             self.publish(&state);
@@ -502,7 +502,7 @@ impl Drop for Acquire {
             }
         };
         match grant {
-            Grant::Connection(connection) => self.pool.give_back(self.origin, connection),
+            Grant::Connection(connection, _) => self.pool.give_back(self.origin, connection),
             Grant::Slot => self.pool.give_up(self.origin),
         }
     }

@@ -14,6 +14,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use url::{Position, Url};
 
 use super::error::{Error, ErrorKind, Phase, Result};
+use super::proxy::Route;
 use crate::timeline::LaneId;
 
 /// One request, and how long each of its phases may take.
@@ -97,6 +98,11 @@ impl Body {
             Self::Whole(bytes) => Self::Whole(bytes.clone()),
             Self::Stream(_) => std::mem::replace(self, Self::Spent),
         }
+    }
+
+    /// Whether it can be sent once at most.
+    pub(super) fn is_once(&self) -> bool {
+        matches!(self, Self::Stream(_) | Self::Spent)
     }
 
     /// Whether it was a stream, and is used up.
@@ -254,9 +260,9 @@ pub(super) struct Head {
 
 impl Head {
     /// Makes the head of `request`, and checks that its framing is sound.
-    pub fn new(request: &Request, host: &HeaderValue) -> Result<Self> {
-        let target = target(&request.url)?;
+    pub fn new(request: &Request, host: &HeaderValue, route: Route<'_>) -> Result<Self> {
         let mut headers = request.headers.clone();
+        let target = route.adapt(&request.url, target(&request.url)?, &mut headers)?;
         if !headers.contains_key(HOST) {
             headers.insert(HOST, host.clone());
         }
@@ -303,7 +309,9 @@ fn check_framing(headers: &HeaderMap, body: &Body, authority: &str) -> Result<()
     if chunked {
         return Err(refuse(authority, "Content-Length and Transfer-Encoding exclude each other".into()));
     }
-    let announced = length.to_str().ok().and_then(|text| text.parse::<u64>().ok());
+    // Digits alone: other readers of the request may understand "+3" otherwise.
+    let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let announced = digits.and_then(|text| text.parse::<u64>().ok());
     let Some(announced) = announced.filter(|_| lengths.next().is_none()) else {
         return Err(refuse(authority, "Content-Length is not one number".into()));
     };

@@ -9,6 +9,6 @@ mod tcp;
 pub mod tls;
 mod write_buffer;
 
-pub use resolver::resolve;
+pub use resolver::{forget, resolve};
 pub use tcp::{TcpListener, TcpStream};
 pub use write_buffer::{Flush, WriteBuffer};

@@ -1,17 +1,22 @@
 //! Names to addresses, on a small pool of threads of its own.
 //!
 //! `getaddrinfo` blocks, and must not wait behind whatever else an application runs in its executor. Numeric addresses
-//! need no thread; equal look-ups that are under way at the same time share one.
+//! need no thread; equal look-ups that are under way at the same time share one. An answer is kept for a few seconds, so
+//! that a burst of connections to one host asks once; whoever finds it wrong says so ([`forget`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Look-ups that may block at the same time.
 const MAX_THREADS: usize = 8;
+/// An answer is good for this time. The system does not tell how long its own would be.
+const KEPT: Duration = Duration::from_secs(10);
+/// So many answers are kept.
+const KEPT_NAMES_MAX: usize = 1000;
 /// A thread without work ends after this time.
 const IDLE_SECONDS: u64 = 10;
 
@@ -28,8 +33,24 @@ struct Pool {
     process: u32,
     queue: VecDeque<(String, Arc<Lookup>)>,
     in_flight: HashMap<String, Arc<Lookup>>,
+    kept: HashMap<String, (Instant, Vec<IpAddr>)>,
     threads: usize,
     idle: usize,
+}
+
+impl Pool {
+    fn keep(&mut self, host: String, answer: &Answer) {
+        let Ok(addresses) = answer else {
+            self.kept.remove(&host);
+            return;
+        };
+        if self.kept.len() >= KEPT_NAMES_MAX {
+            self.kept.retain(|_, (since, _)| since.elapsed() < KEPT);
+        }
+        if self.kept.len() < KEPT_NAMES_MAX {
+            self.kept.insert(host, (Instant::now(), addresses.clone()));
+        }
+    }
 }
 
 static POOL: Mutex<Option<Pool>> = Mutex::new(None);
@@ -66,6 +87,14 @@ pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
+/// Drops the answer that is kept for `host`: nobody could be reached there.
+pub fn forget(host: &str) {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    if let Some(pool) = lock(&POOL).as_mut() {
+        pool.kept.remove(bare);
+    }
+}
+
 fn start_lookup(host: &str) -> Arc<Lookup> {
     let mut pool = lock(&POOL);
     let process = std::process::id();
@@ -77,6 +106,12 @@ fn start_lookup(host: &str) -> Arc<Lookup> {
         return Arc::clone(lookup);
     }
     let lookup = Arc::new(Lookup::default());
+    if let Some((since, addresses)) = pool.kept.get(host) {
+        if since.elapsed() < KEPT {
+            lock(&lookup.state).0 = Some(Ok(addresses.clone()));
+            return lookup;
+        }
+    }
     pool.in_flight.insert(host.to_owned(), Arc::clone(&lookup));
     pool.queue.push_back((host.to_owned(), Arc::clone(&lookup)));
     if pool.idle >= pool.queue.len() {
@@ -104,6 +139,7 @@ fn work() {
             .map_err(|error| (error.kind(), error.to_string()));
         if let Some(pool) = lock(&POOL).as_mut() {
             pool.in_flight.remove(&host);
+            pool.keep(host, &answer);
         }
         let wakers = {
             let mut state = lock(&lookup.state);
@@ -145,6 +181,11 @@ mod tests {
         assert_eq!(numeric, ["[::1]:80".parse().unwrap()]);
         let named = event_loop.block_on(super::resolve("localhost", 80)).unwrap().unwrap();
         assert!(named.iter().all(|address| address.ip().is_loopback() && address.port() == 80));
+        let kept = |name: &str| super::lock(&super::POOL).as_ref().is_some_and(|pool| pool.kept.contains_key(name));
+        assert!(kept("localhost"));
+        assert_eq!(event_loop.block_on(super::resolve("localhost", 80)).unwrap().unwrap(), named);
+        super::forget("localhost");
+        assert!(!kept("localhost"));
         let error = event_loop.block_on(super::resolve("no such name", 80)).unwrap().unwrap_err();
         assert!(!error.to_string().is_empty());
     }

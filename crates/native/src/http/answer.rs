@@ -333,10 +333,11 @@ impl RawResponse {
     #[getter]
     fn timings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let newest = self.answer.stream.as_ref().and_then(|stream| stream.lock().timings);
-        let Timings { queue, connect, sent, first_byte, total } = newest.unwrap_or(self.answer.timings);
+        let Timings { queue, resolved, connect, sent, first_byte, total } = newest.unwrap_or(self.answer.timings);
         let timings = PyDict::new(py);
         for (name, value) in [
             (intern!(py, "queue"), queue),
+            (intern!(py, "dns"), resolved),
             (intern!(py, "connect"), connect),
             (intern!(py, "sent"), sent),
             (intern!(py, "first_byte"), first_byte),

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aioxide::LoopHandle;
-use aioxide::http::{Client, ClientControl, Limits, Request, Timeouts};
+use aioxide::http::{Client, ClientControl, Limits, Request, Settings, Timeouts};
 use aioxide::timeline;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -25,7 +25,7 @@ static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
 /// What all pools of one client share.
 pub struct Pools {
     key: u64,
-    limits: Limits,
+    settings: Settings,
     closed: AtomicBool,
     controls: Mutex<Vec<ClientControl>>,
 }
@@ -33,7 +33,7 @@ pub struct Pools {
 impl Pools {
     /// The pool that belongs to the loop.
     pub fn on(&self, handle: &LoopHandle) -> Client {
-        let client = Client::kept(handle, self.key, self.limits, |control| {
+        let client = Client::kept(handle, self.key, &self.settings, |control| {
             let mut controls = self.controls.lock().unwrap_or_else(PoisonError::into_inner);
             controls.retain(|control| !control.is_orphan());
             controls.push(control);
@@ -74,12 +74,20 @@ pub struct HttpClient {
 #[pymethods]
 impl HttpClient {
     #[new]
-    #[pyo3(signature = (*, max_connections=Some(100), max_keepalive_connections=Some(20), keepalive_expiry=Some(5.0)),
-           text_signature = "(*, max_connections=100, max_keepalive_connections=20, keepalive_expiry=5.0)")]
+    #[pyo3(signature = (*, max_connections=Some(100), max_keepalive_connections=Some(20), keepalive_expiry=Some(5.0),
+                        proxy=None, proxy_auth=None, proxy_headers=None, proxy_tunnel=None),
+           text_signature = "(*, max_connections=100, max_keepalive_connections=20, keepalive_expiry=5.0, proxy=None, \
+                             proxy_auth=None, proxy_headers=None, proxy_tunnel=None)")]
+    #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn new(
+        py: Python<'_>,
         max_connections: Option<usize>,
         max_keepalive_connections: Option<usize>,
         keepalive_expiry: Option<f64>,
+        proxy: Option<&str>,
+        proxy_auth: Option<(PyBackedBytes, PyBackedBytes)>,
+        proxy_headers: Option<Vec<(PyBackedBytes, PyBackedBytes)>>,
+        proxy_tunnel: Option<bool>,
     ) -> PyResult<Self> {
         if max_connections == Some(0) {
             return Err(pyo3::exceptions::PyValueError::new_err("max_connections=0 would let no request through"));
@@ -90,7 +98,13 @@ impl HttpClient {
             keepalive_expiry: convert::duration("keepalive_expiry", keepalive_expiry)?,
         };
         let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
-        let pools = Pools { key, limits, closed: AtomicBool::new(false), controls: Mutex::default() };
+        let proxy = proxy.map(|url| {
+            let headers = proxy_headers.unwrap_or_default();
+            convert::proxy(url, proxy_auth, &headers, proxy_tunnel)
+        });
+        let proxy = proxy.transpose().map_err(|error| convert::exception(py, &error))?;
+        let settings = Settings { limits, proxy: proxy.map(Arc::new) };
+        let pools = Pools { key, settings, closed: AtomicBool::new(false), controls: Mutex::default() };
         Ok(Self { pools: Arc::new(pools) })
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aioxide::http::{Body, Bytes, Error, ErrorKind, Request, Timeouts};
+use aioxide::http::{Body, Bytes, Error, ErrorKind, Proxy, Request, Timeouts};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -57,6 +57,24 @@ fn not_a_header() -> PyErr {
     PyTypeError::new_err("headers are a list of pairs of bytes")
 }
 
+/// Makes a proxy.
+pub fn proxy(
+    url: &str,
+    auth: Option<(PyBackedBytes, PyBackedBytes)>,
+    headers: &[(PyBackedBytes, PyBackedBytes)],
+    tunnel: Option<bool>,
+) -> Result<Proxy, Error> {
+    let mut proxy = Proxy::new(url)?;
+    if let Some((user, password)) = auth {
+        proxy.set_credentials(&user, &password)?;
+    }
+    for (name, value) in headers {
+        proxy.header(name, value)?;
+    }
+    proxy.set_tunnel(tunnel.unwrap_or(false));
+    Ok(proxy)
+}
+
 /// Seconds as Python gives them; `None` and infinity have no limit.
 pub fn duration(name: &str, seconds: Option<f64>) -> PyResult<Option<Duration>> {
     match seconds {
@@ -95,6 +113,7 @@ exception_classes! {
     WriteTimeout => "WriteTimeout",
     ReadTimeout => "ReadTimeout",
     Connect => "ConnectError",
+    Proxy => "ProxyError",
     Write => "WriteError",
     Read => "ReadError",
     RemoteProtocol => "RemoteProtocolError",

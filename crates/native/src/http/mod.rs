@@ -9,6 +9,7 @@
 //!                                  (a streamed body outlives the call, so it is left to the background engine)
 //!   convert   Python's arguments to a request, errors to exceptions
 //!   answer    what comes of it, and its body when it is streamed
+//!   decoder   undoes a body's encoding
 //!   many      many requests at once, as an async iterator
 //! ```
 
@@ -17,6 +18,7 @@ mod background;
 mod blocking;
 mod client;
 mod convert;
+mod decoder;
 mod many;
 mod on_loop;
 mod outbox;
@@ -30,5 +32,20 @@ pub fn add_classes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<client::HttpClient>()?;
     module.add_class::<answer::RawResponse>()?;
     module.add_class::<many::FetchMany>()?;
+    module.add_class::<decoder::BodyDecoder>()?;
+    module.add_function(wrap_pyfunction!(domain_to_ascii, module)?)?;
+    module.add_function(wrap_pyfunction!(domain_to_unicode, module)?)?;
     module.add_class::<server::HttpServer>()
+}
+
+/// A domain name as it goes over the wire; None for what is no domain name.
+#[pyfunction]
+fn domain_to_ascii(domain: &str) -> Option<String> {
+    aioxide::http::domain_to_ascii(domain)
+}
+
+/// A domain name as people read it.
+#[pyfunction]
+fn domain_to_unicode(domain: &str) -> String {
+    aioxide::http::domain_to_unicode(domain)
 }

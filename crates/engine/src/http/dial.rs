@@ -1,0 +1,138 @@
+//! Making a connection, step by step: look the host up, connect to it, and go through a proxy where there is one.
+//!
+//! ```text
+//!   resolve ─▶ connect ─▶ [TLS with the proxy] ─▶ CONNECT or SOCKS ─▶ [TLS with the origin] ─▶ HTTP
+//! ```
+//!
+//! What stands in brackets is not there yet; a TLS stream goes in between there.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use url::Url;
+
+use super::error::{Error, ErrorKind, Phase, Result};
+use super::phases::Phases;
+use super::proxy::Route;
+use super::{socks, tunnel};
+use crate::handle::{LoopHandle, now_ns};
+use crate::transport::{TcpStream, forget, resolve};
+
+/// A further address is tried when the one before has not answered after this time, without giving that up
+/// (RFC 8305, "connection attempt delay").
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// A stream on which the URL's origin, or the proxy that forwards to it, can be spoken to.
+pub(super) async fn dial(
+    handle: &LoopHandle,
+    url: &Url,
+    route: Route<'_>,
+    phases: &mut Phases,
+) -> Result<Rc<TcpStream>> {
+    let (host, port) = match route.proxy() {
+        Some(proxy) => (proxy.host(), proxy.port()),
+        None => (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(80)),
+    };
+    phases.enter(Phase::Resolving, now_ns());
+    let resolved = phases.limit(resolve(host, port)).await?;
+    let addresses = resolved.map_err(|error| failure(Phase::Resolving, route, phases, &error))?;
+    let now = now_ns();
+    phases.timings.resolved = Some(phases.since_start(now));
+    phases.enter(Phase::Connecting, now);
+    let connected = phases.limit(connect_first(handle, interleave(addresses))).await?;
+    let stream = Rc::new(connected.map_err(|error| {
+        forget(host);
+        failure(Phase::Connecting, route, phases, &error)
+    })?);
+    match route {
+        Route::Direct | Route::Forward(_) => {}
+        Route::Tunnel(proxy) => phases.limit(tunnel::connect(Rc::clone(&stream), proxy, url)).await??,
+        Route::Socks(proxy) => phases.limit(socks::connect(&stream, proxy, url)).await??,
+    }
+    Ok(stream)
+}
+
+fn failure(phase: Phase, route: Route<'_>, phases: &Phases, error: &io::Error) -> Error {
+    match route.proxy() {
+        Some(proxy) => Error::io(ErrorKind::Connect, phase, &format!("the proxy {}", proxy.name()), error),
+        None => Error::io(ErrorKind::Connect, phase, &phases.name, error),
+    }
+}
+
+/// Alternates between the address families, beginning with that of the first address.
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let Some(first) = addresses.first().map(SocketAddr::is_ipv4) else { return addresses };
+    let count = addresses.len();
+    let (preferred, others): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|each| each.is_ipv4() == first);
+    let mut mixed = Vec::with_capacity(count);
+    let (mut preferred, mut others) = (preferred.into_iter(), others.into_iter());
+    while mixed.len() < count {
+        mixed.extend(preferred.next());
+        mixed.extend(others.next());
+    }
+    mixed
+}
+
+type Attempt<'a> = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + 'a>>;
+
+/// The first connection to succeed. The next address is tried as soon as one fails, or when the last one tried has
+/// not answered within [`ATTEMPT_DELAY`]. The error is that of the first failure: it names the preferred address.
+async fn connect_first(handle: &LoopHandle, addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    if let [address] = addresses[..] {
+        return TcpStream::connect(handle, address).await;
+    }
+    let mut addresses = addresses.into_iter();
+    let mut attempts: Vec<Attempt<'_>> = Vec::new();
+    let mut failure = None;
+    let mut next = handle.sleep(Duration::ZERO);
+    std::future::poll_fn(|context| {
+        loop {
+            let mut failed = attempts.is_empty();
+            let mut index = 0;
+            while index < attempts.len() {
+                match Future::poll(attempts[index].as_mut(), context) {
+                    Poll::Ready(Ok(stream)) => return Poll::Ready(Ok(stream)),
+                    Poll::Ready(Err(error)) => {
+                        drop(attempts.swap_remove(index));
+                        failure.get_or_insert(error);
+                        failed = true;
+                    }
+                    Poll::Pending => index += 1,
+                }
+            }
+            if !failed && Pin::new(&mut next).poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            match addresses.next() {
+                Some(address) => {
+                    attempts.push(Box::pin(TcpStream::connect(handle, address)));
+                    next = handle.sleep(ATTEMPT_DELAY);
+                }
+                None if attempts.is_empty() => {
+                    let none = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+                    return Poll::Ready(Err(failure.take().unwrap_or_else(none)));
+                }
+                None => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::interleave;
+
+    #[test]
+    fn address_families_take_turns() {
+        let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
+        let mixed = interleave(parse(&["[::1]:1", "[::2]:1", "127.0.0.1:1", "[::3]:1"]));
+        assert_eq!(mixed, parse(&["[::1]:1", "127.0.0.1:1", "[::2]:1", "[::3]:1"]));
+        assert!(interleave(Vec::new()).is_empty());
+    }
+}

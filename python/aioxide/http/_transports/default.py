@@ -1,0 +1,116 @@
+"""The native core as a transport of blocking code: for a client of this package, or plugged into a real httpx."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from .._config import DEFAULT_LIMITS, Limits
+from .._core import open_core
+from .._exceptions import ConnectError, ConnectTimeout, RequestError
+from .._proxies import ProxyTypes, build_proxy
+from .._request import Request
+from .._response import Response
+from .._streams import BlockingBody
+from .._wire import timeouts, wire_url, with_request
+from .base import BaseTransport
+
+if TYPE_CHECKING:
+    from aioxide._native import RawResponse
+
+_FIRST_RETRY_SECONDS = 0.5
+
+
+class NativeTransport:
+    """What both native transports have in common: the core and its settings."""
+
+    def __init__(
+        self,
+        verify: Any = True,
+        cert: Any = None,
+        trust_env: bool = True,
+        http1: bool = True,
+        http2: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+        proxy: ProxyTypes | None = None,
+        uds: str | None = None,
+        local_address: str | None = None,
+        retries: int = 0,
+        socket_options: Any = None,
+    ) -> None:
+        for name, value in (("uds", uds), ("local_address", local_address), ("socket_options", socket_options)):
+            if value is not None:
+                raise NotImplementedError(f"aioxide.http does not support {name}= yet")
+        if not http1:
+            raise NotImplementedError("aioxide.http does not support http1=False yet: HTTP/2 is not there")
+        # These matter for https alone, which is refused for as long as there is no TLS.
+        self.verify, self.cert, self.trust_env = verify, cert, trust_env
+        self.proxy = build_proxy(proxy)
+        self._retries = retries
+        self._core = open_core(limits, self.proxy)
+
+
+class HTTPTransport(NativeTransport, BaseTransport):
+    """The native core for blocking code, from any number of threads at once.
+
+    `limits` and `proxy` are as for a Client. `retries`: so often is a failed connection tried again, after 0.5 seconds,
+    then twice as long each time; a request that was sent is never sent again. `verify`, `cert` and `trust_env` are for
+    https, which is not there yet: a request for such a URL raises UnsupportedProtocol. `http2` changes nothing without
+    TLS. NotImplementedError for `http1` False, `uds`, `local_address` and `socket_options`.
+
+    It takes the requests of a real httpx too, and answers with that package's own classes.
+    """
+
+    def handle_request(self, request: Request) -> Response:
+        """Send the request, and give the response with its body unread and still encoded."""
+        if not isinstance(request, Request):
+            from .foreign import handle_foreign
+
+            answer: Response = handle_foreign(self, request)
+            return answer
+        raw = self._fetch(request, True)
+        return Response._from_core(raw, request, 0.0, "utf-8", BlockingBody)
+
+    def _fetch(self, request: Request, stream: bool) -> RawResponse:
+        url = wire_url(request)
+        body = request._content
+        if request._stream is not None:
+            body = request.read()
+            request._announce_length()
+        pauses = pauses_of(self._retries)
+        while True:
+            try:
+                return self._core.fetch_blocking(
+                    request.method, url, request.headers._list, body or None, stream=stream, **timeouts(request)
+                )
+            except RequestError as error:
+                pause = pause_after(error, pauses)
+                if pause is None:
+                    raise with_request(error, request) from error.__cause__
+            from time import sleep
+
+            sleep(pause)
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed once their response is read."""
+        self._core.close()
+
+
+def pauses_of(retries: int) -> Iterator[float]:
+    """How long to wait before each retry, in seconds."""
+    return (_FIRST_RETRY_SECONDS * 2**attempt for attempt in range(retries))
+
+
+def pause_after(error: RequestError, pauses: Iterator[float]) -> float | None:
+    """The pause before the next try, None when the error stands."""
+    if not isinstance(error, (ConnectError, ConnectTimeout)):
+        return None
+    return next(pauses, None)
+
+
+_HANDLE_REQUEST = HTTPTransport.handle_request
+
+
+def is_native(transport: Any) -> bool:
+    """Whether requests may go straight to the core: a subclass, or a method that a test replaced, is asked instead."""
+    return type(transport) is HTTPTransport and HTTPTransport.handle_request is _HANDLE_REQUEST

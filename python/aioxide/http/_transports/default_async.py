@@ -1,0 +1,81 @@
+"""The native core as a transport of coroutines. Apart, since blocking programs do without asyncio."""
+
+from __future__ import annotations
+
+from asyncio import _get_running_loop, sleep
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+from .._exceptions import RequestError
+from .._request import Request
+from .._response import Response
+from .._streams import AsyncBody
+from .._wire import timeouts, wire_url, with_request
+from .base import AsyncBaseTransport
+from .default import NativeTransport, pause_after, pauses_of
+from .trio import in_thread
+
+if TYPE_CHECKING:
+    from aioxide._native import RawResponse
+
+
+class AsyncHTTPTransport(NativeTransport, AsyncBaseTransport):
+    """The native core for coroutines, on any loop. See HTTPTransport.
+
+    Under trio each request takes a worker thread, which waits for it.
+    """
+
+    async def handle_async_request(self, request: Request) -> Response:
+        """Send the request, and give the response with its body unread and still encoded."""
+        if not isinstance(request, Request):
+            from .foreign import handle_foreign_async
+
+            answer: Response = await handle_foreign_async(self, request)
+            return answer
+        try:
+            raw = await self._fetch(request, True)
+        except RequestError as error:
+            raise with_request(error, request) from error.__cause__
+        return Response._from_core(raw, request, 0.0, "utf-8", AsyncBody)
+
+    def _fetch(self, request: Request, stream: bool) -> Awaitable[RawResponse]:
+        """The core's answer. The caller gives its errors the request."""
+        if request._stream is None and not self._retries:
+            # The common case costs no coroutine of its own.
+            return self._start(request, wire_url(request), request._content or None, stream)
+        return self._fetch_stream_or_retry(request, stream)
+
+    async def _fetch_stream_or_retry(self, request: Request, stream: bool) -> RawResponse:
+        url = wire_url(request)
+        body = request._content
+        if request._stream is not None:
+            body = await request.aread()
+            request._announce_length()
+        pauses = pauses_of(self._retries)
+        while True:
+            try:
+                return await self._start(request, url, body or None, stream)
+            except RequestError as error:
+                pause = pause_after(error, pauses)
+                if pause is None:
+                    raise
+            await sleep(pause)
+
+    def _start(self, request: Request, url: str, body: bytes | None, stream: bool) -> Awaitable[RawResponse]:
+        loop = _get_running_loop()
+        arguments: Any = (request.method, url, request.headers._list, body)
+        if loop is not None:
+            return self._core.fetch(loop, *arguments, stream=stream, **timeouts(request))
+        return in_thread(lambda: self._core.fetch_blocking(*arguments, stream=stream, **timeouts(request)))
+
+    async def aclose(self) -> None:
+        """Close the idle connections; those in use are closed once their response is read."""
+        self._core.close()
+
+
+_HANDLE_ASYNC_REQUEST = AsyncHTTPTransport.handle_async_request
+
+
+def is_native(transport: Any) -> bool:
+    """Whether requests may go straight to the core: a subclass, or a method that a test replaced, is asked instead."""
+    return type(transport) is AsyncHTTPTransport and AsyncHTTPTransport.handle_async_request is _HANDLE_ASYNC_REQUEST
