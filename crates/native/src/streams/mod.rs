@@ -4,7 +4,7 @@
 //! instances of subclasses (`aioxide._streams`) that differ in nothing but who does the work. All state stays where
 //! asyncio keeps it, in the attributes of the reader, so that its other methods go on working on it.
 //!
-//! Data's way: [`feed`] puts what was received into the reader's buffer and wakes the task that waits for it;
+//! Data's way: [`feed()`] puts what was received into the reader's buffer and wakes the task that waits for it;
 //! `reader.read()` and its kin are [`operation::StreamOperation`]s, which take it out again.
 
 mod feed;
