@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 
 import pytest
+
+# A shell that starts something in the background has it ignore Ctrl-C, and so what it starts in turn; the tests do not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["asyncio", "aioxide"])

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
 
 use crate::engine::{Engine, Reached, closed};
+use crate::errors::os_error;
 use crate::gil_cell::GilCell;
 use crate::handle::{Args, Handle, TimerHandle};
 use crate::host::{Job, PyHost};
@@ -199,7 +200,7 @@ impl Loop {
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         Ok(Self {
-            engine: Engine::new()?,
+            engine: Engine::new().map_err(os_error)?,
             debug: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             thread: AtomicU64::new(0),

@@ -10,6 +10,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
 unsafe extern "C" {
+    /// Before 3.13 it has an underscore in front, and PyO3 does not show it.
+    #[cfg_attr(not(Py_3_13), link_name = "_Py_IsFinalizing")]
+    fn Py_IsFinalizing() -> std::ffi::c_int;
     /// In CPython's own headers; not every PyO3 of our range shows it.
     fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, length: ffi::Py_ssize_t) -> std::ffi::c_int;
 }
@@ -18,6 +21,12 @@ unsafe extern "C" {
 pub fn is_main_interpreter(_py: Python<'_>) -> bool {
     // SAFETY: attached.
     unsafe { ffi::PyInterpreterState_Get() == ffi::PyInterpreterState_Main() }
+}
+
+/// Whether the interpreter is being finalized, so that no thread but the one that does it may attach any more.
+pub fn is_finalizing() -> bool {
+    // SAFETY: it may be asked from any thread at any time.
+    unsafe { Py_IsFinalizing() != 0 }
 }
 
 /// A copy of the current `contextvars` context.

@@ -16,6 +16,7 @@ use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::PyInt;
 
 use crate::datagram::DatagramTransport;
+use crate::errors::os_error;
 use crate::event_loop::Loop;
 use crate::handle::Handle;
 use crate::transport::SocketTransport;
@@ -89,7 +90,7 @@ fn watch<T: Watching>(transport: &Bound<'_, T>, handle: &LoopHandle) -> PyResult
     match handle.set_interest(key, interest) {
         // The number was closed behind our back and taken over by somebody else.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => Ok(other?),
+        other => other.map_err(os_error),
     }
 }
 

@@ -9,6 +9,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::{SocketTransport, State};
+use crate::errors::os_error;
 use crate::event_loop::Loop;
 use crate::raw;
 use crate::watches::Watching;
@@ -55,7 +56,7 @@ impl SocketTransport {
             }
         }
         let fd = this.open_fd(slf.py(), &this.state.borrow(slf.py()))?;
-        Ok(socket::shutdown_write(fd)?)
+        socket::shutdown_write(fd).map_err(os_error)
     }
 
     #[expect(clippy::unused_self, reason = "asyncio's interface")]

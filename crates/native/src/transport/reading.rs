@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::{Receiver, SocketTransport};
+use crate::errors::os_error;
 use crate::event_loop::SCRATCH_BYTES;
 use crate::raw::{self, BytesBuilder};
 use crate::streams;
@@ -34,7 +35,7 @@ impl SocketTransport {
             (protocol.bind(py).clone(), state.receiver.clone_ref(py), state.receive_bytes, fd)
         };
         if let Err(error) = fd {
-            return Self::fatal_error(slf, error.into(), "Fatal read error on socket transport");
+            return Self::fatal_error(slf, os_error(error), "Fatal read error on socket transport");
         }
         let is_stream = match receiver {
             Receiver::Bytes => false,
@@ -44,7 +45,7 @@ impl SocketTransport {
         };
         match this.receive(py, receive_bytes)? {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Self::fatal_error(slf, error.into(), "Fatal read error on socket transport"),
+            Err(error) => Self::fatal_error(slf, os_error(error), "Fatal read error on socket transport"),
             Ok(None) => Self::received_eof(slf, &protocol),
             Ok(Some(data)) => {
                 let result = if is_stream {
@@ -79,7 +80,7 @@ impl SocketTransport {
                 Self::check(slf, result, "Fatal error: protocol.data_received() call failed.").map(drop)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Self::fatal_error(slf, error.into(), "Fatal read error on socket transport"),
+            Err(error) => Self::fatal_error(slf, os_error(error), "Fatal read error on socket transport"),
         };
         let replaced = shared.replace(py, scratch);
         drop(replaced);
@@ -142,7 +143,7 @@ impl SocketTransport {
         let received =
             raw::with_writable(&buffer, |bytes| socket::recv(this.fd, bytes)).and_then(|result| match result {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-                other => Ok(Some(other?)),
+                other => other.map(Some).map_err(os_error),
             });
         drop(buffer);
         match Self::check(slf, received, "Fatal read error on socket transport")?.flatten() {

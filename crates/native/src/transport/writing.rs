@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use super::lifecycle::settle;
 use super::{Held, SocketTransport};
+use crate::errors::os_error;
 use crate::raw;
 use crate::watches::{Watching, wake};
 
@@ -124,7 +125,7 @@ impl SocketTransport {
         let py = slf.py();
         let this = slf.get();
         if let Err(error) = sent {
-            return Self::fatal_error(slf, error.into(), "Fatal write error on socket transport");
+            return Self::fatal_error(slf, os_error(error), "Fatal write error on socket transport");
         }
         let (is_empty, lost) = {
             let state = this.state.borrow(py);
@@ -154,7 +155,7 @@ impl SocketTransport {
         };
         match flushed {
             Err(error) => {
-                let failed = Err(PyErr::from(error));
+                let failed = Err(os_error(error));
                 let waiter = this.state.borrow(py).empty_waiter.as_ref().map(|waiter| waiter.clone_ref(py));
                 if let Some(waiter) = waiter {
                     settle(waiter.bind(py), &failed)?;
