@@ -55,6 +55,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<transport::SocketTransport>()?;
     raw::add_finalizer(&module.py().get_type::<transport::SocketTransport>())?;
     module.add_class::<tls::TlsTransport>()?;
+    raw::add_finalizer(&module.py().get_type::<tls::TlsTransport>())?;
     module.add_function(wrap_pyfunction!(build_info::build_facts, module)?)?;
     module.add_function(wrap_pyfunction!(timeline::timeline_start, module)?)?;
     module.add_function(wrap_pyfunction!(timeline::timeline_stop, module)?)?;

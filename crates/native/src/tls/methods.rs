@@ -1,5 +1,7 @@
 //! What Python sees of a TLS connection: a transport for the protocol above, a protocol for the transport below.
 
+use std::ffi::CString;
+
 use aioxide::transport::tls::{Connection, READ_HIGH_WATER_BYTES, WRITE_HIGH_WATER_BYTES};
 use pyo3::exceptions::{PyNotImplementedError, PyResourceWarning, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -311,6 +313,12 @@ impl TlsTransport {
         self.traverse(&visit)
     }
 
+    /// Called by the cycle collector, before it takes the cycle apart.
+    fn __del__(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let was_closed = std::mem::replace(&mut slf.get().state.borrow_mut(slf.py()).is_closed, true);
+        if was_closed { Ok(()) } else { raw::warn_of_resource(slf.as_any(), UNCLOSED) }
+    }
+
     fn __clear__(&self) {
         let Some(state) = self.state.take_in_gc() else { return };
         let is_closed = state.is_closed;
@@ -335,6 +343,9 @@ fn seconds(py: Python<'_>, name: &str, default: &str, value: Option<Bound<'_, Py
     Ok(seconds)
 }
 
+/// What a transport that nobody closed is warned of with.
+const UNCLOSED: &str = "unclosed transport <TlsTransport>";
+
 impl Drop for TlsTransport {
     fn drop(&mut self) {
         Python::attach(|py| {
@@ -344,7 +355,9 @@ impl Drop for TlsTransport {
             // Finalizers must leave the exception that is being handled alone.
             let pending = PyErr::take(py);
             let category = py.get_type::<PyResourceWarning>();
-            if let Err(error) = PyErr::warn(py, &category, c"unclosed transport <TlsTransport>", 1) {
+            if let Err(error) =
+                CString::new(UNCLOSED).map_err(PyErr::from).and_then(|text| PyErr::warn(py, &category, &text, 1))
+            {
                 error.write_unraisable(py, None);
             }
             if let Some(pending) = pending {
