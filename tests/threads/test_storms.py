@@ -63,7 +63,6 @@ def test_a_storm_arrives_whole_and_in_order(fleet: Fleet, run_in_threads: InThre
 
 # What a cancelled hop has handed on may find its loop stopped at the test's end, on stock asyncio as on ours.
 @pytest.mark.filterwarnings("ignore:coroutine .*hop' was never awaited:RuntimeWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_coroutines_are_handed_from_loop_to_loop(fleet: Fleet, run_in_threads: InThreads, dice: random.Random) -> None:
     """Each hop awaits the next in another loop; some are cancelled on their way."""
     ended = Counter[str]()
