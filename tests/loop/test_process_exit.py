@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.loop.conftest import Factory
-from tests.loop.support import LoopFactory, name_of, open_descriptors, program_text, run_program, tcp_pair
+from tests.loop.support import LoopFactory, open_descriptors, program_text, run_program, tcp_pair
 
 EVERYTHING_OPEN = """
 async def forever():
@@ -75,6 +75,48 @@ loop.remove_signal_handler(signal.SIGUSR1)
 thread.start()
 time.sleep(0.02)
 """,
+    "busy in a thread": """
+kept = loop.run_until_complete(open_everything())
+loop.remove_signal_handler(signal.SIGUSR1)
+def spin():
+    loop.call_soon(spin)
+    for _ in range(200): pass
+loop.call_soon(spin)
+threading.Thread(target=loop.run_forever, daemon=True).start()
+time.sleep(0.02)
+""",
+    "waking up in threads": """
+kept = loop.run_until_complete(open_everything())
+async def tick():
+    while True:
+        await asyncio.sleep(0.0001)
+        await asyncio.to_thread(int)
+for _ in range(5):
+    threading.Thread(target=lambda: asyncio.Runner(loop_factory=new_event_loop).run(tick()), daemon=True).start()
+time.sleep(0.05)
+""",
+    "called back in a thread": """
+kept = loop.run_until_complete(open_everything())
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.set_write_buffer_limits(0)
+        transport.write(b"x")
+    def data_received(self, data):
+        for _ in range(200): pass
+        self.transport.write(data)
+    def pause_writing(self):
+        for _ in range(200): pass
+    resume_writing = pause_writing
+async def echo():
+    loop = asyncio.get_running_loop()
+    for one in socket.socketpair():
+        one.setblocking(False)
+        await loop.connect_accepted_socket(Echo, one)
+    await asyncio.sleep(100)
+threading.Thread(target=lambda: asyncio.Runner(loop_factory=new_event_loop).run(echo()), daemon=True).start()
+time.sleep(0.05)
+""",
     "used by atexit": """
 import atexit
 kept = loop.run_until_complete(open_everything())
@@ -86,8 +128,6 @@ atexit.register(lambda: loop.run_until_complete(asyncio.sleep(0.01)))
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_an_interpreter_ends_with_everything_open(loop_factory: LoopFactory, ending: str) -> None:
     """There may be warnings, and must be no crash and no hang."""
-    if ending == "in a thread" and sys.version_info < (3, 14) and name_of(loop_factory).startswith("aioxide"):
-        pytest.skip("known race: before 3.14 a daemon thread that asks for the GIL as the interpreter goes is unwound")
     program = EVERYTHING_OPEN + "loop = new_event_loop()\n" + ENDINGS[ending]
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-c", program_text(loop_factory, program)],

@@ -16,6 +16,7 @@ use crate::gil_cell::GilCell;
 use crate::handle::{Args, Handle, TimerHandle};
 use crate::host::{Job, PyHost};
 use crate::raw::{self, FastArgs};
+use crate::thread_end;
 use crate::threadsafe_handle::ThreadSafeHandle;
 use crate::timeline::LaneBook;
 use crate::watches::Watches;
@@ -228,7 +229,7 @@ impl Loop {
         let busy = || PyRuntimeError::new_err("This event loop is already running");
         let engine = slf.get().reach(py)?.ok_or_else(busy)?;
         let host = PyHost::new(slf.clone().unbind());
-        engine.run(&host).map_err(|error| match error {
+        thread_end::outlived(|| engine.run(&host)).map_err(|error| match error {
             RunError::Host(error) => error,
             RunError::Io(error) => error.into(),
             RunError::Busy => busy(),

@@ -10,7 +10,6 @@ use pyo3::prelude::*;
 use crate::datagram::DatagramTransport;
 use crate::event_loop::Loop;
 use crate::handle::Handle;
-use crate::raw;
 use crate::threadsafe_handle::ThreadSafeHandle;
 use crate::transport::{SocketTransport, TransportJob};
 use crate::watches::{self, Owner, Waiter, Watched, Watches};
@@ -194,20 +193,7 @@ pub fn detached<R>(py: Python<'_>, wait: impl FnOnce() -> R) -> R {
         }
     }
     let carried = Carried(wait);
-    // A thread that is finalizing the interpreter itself may come back to it.
-    let may_come_back = raw::is_finalizing();
-    py.detach(move || {
-        let result = carried.call();
-        if !may_come_back && raw::is_finalizing() {
-            // The interpreter has gone meanwhile. A daemon thread that asked for it would be ended by unwinding, which
-            // Rust's frames do not allow: it waits for the end of the process instead, as threads do since Python 3.14.
-            loop {
-                std::thread::park();
-            }
-        }
-        result
-    })
-    .0
+    py.detach(move || carried.call()).0
 }
 
 /// How a thread waits for another that is soon done: at first attached, then detached, so that the collector may stop

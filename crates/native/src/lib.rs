@@ -21,6 +21,7 @@ mod receive;
 mod sock;
 mod streams;
 mod tasks;
+mod thread_end;
 mod threadsafe_handle;
 mod timeline;
 mod tls;
