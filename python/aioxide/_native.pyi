@@ -25,6 +25,7 @@ __all__ = [
     "ThreadSafeHandle",
     "TimerHandle",
     "TlsTransport",
+    "Upload",
     "__version__",
     "add_stream_methods",
     "build_facts",
@@ -359,7 +360,7 @@ class HttpClient:
         method: str,
         url: str,
         headers: list[tuple[bytes, bytes]],
-        body: bytes | None,
+        body: bytes | Upload | None,
         *,
         connect_timeout: float | None,
         read_timeout: float | None,
@@ -374,7 +375,7 @@ class HttpClient:
         method: str,
         url: str,
         headers: list[tuple[bytes, bytes]],
-        body: bytes | None,
+        body: bytes | Upload | None,
         *,
         connect_timeout: float | None,
         read_timeout: float | None,
@@ -383,11 +384,12 @@ class HttpClient:
         total_timeout: float | None,
         max_redirects: int = 0,
         stream: bool = False,
+        produce: Callable[[], bool] | None = None,
     ) -> RawResponse: ...
     def fetch_many(
         self,
         loop: asyncio.AbstractEventLoop,
-        requests: list[tuple[str, str, list[tuple[bytes, bytes]], bytes | None]],
+        requests: list[tuple[str, str, list[tuple[bytes, bytes]], bytes | Upload | None]],
         *,
         limit: int,
         connect_timeout: float | None,
@@ -427,6 +429,22 @@ class FetchMany:
     def __aiter__(self) -> Self: ...
     def __anext__(self) -> Awaitable[tuple[int, RawResponse | Exception]]: ...
     def close(self) -> None: ...
+
+@final
+class Upload:
+    def __new__(cls, length: int | None = None) -> Self: ...
+    def put(self, piece: bytes) -> None: ...
+    def room(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]: ...
+    def finish(self) -> None: ...
+    def fail(self) -> None: ...
+    @property
+    def is_finished(self) -> bool: ...
+    @property
+    def is_full(self) -> bool: ...
+    @property
+    def is_over(self) -> bool: ...
+    @property
+    def taken(self) -> int: ...
 
 @final
 class BodyDecoder:

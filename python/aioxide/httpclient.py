@@ -125,7 +125,7 @@ class HTTPClient:
 
     def _carry_out(self, fetch: Fetch) -> HTTPResponse:
         while True:
-            message = fetch.message(fetch.request.body)
+            message = fetch.message()
             raw = self._send(message, fetch)
             try:
                 if fetch.answers_challenge(raw, message) or fetch.follows(raw):

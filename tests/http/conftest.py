@@ -5,10 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from aioxide import http
 from aioxide._native import HttpServer
+
+Serve = Callable[[Callable[[socket.socket], None]], str]
 
 
 @pytest.fixture(scope="session")
@@ -113,6 +117,50 @@ def other_scripted() -> Iterator[ScriptedServer]:
     server = ScriptedServer()
     yield server
     server.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Serve each connection with a function of its socket, once the head of a request has come; gives the URL."""
+    listeners: list[socket.socket] = []
+
+    def start(behave: Callable[[socket.socket], None]) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=answer, args=[connection], daemon=True).start()
+
+        def answer(connection: socket.socket) -> None:
+            with connection:
+                try:
+                    head = b""
+                    while not head.endswith(b"\r\n\r\n"):
+                        head += connection.recv(1)
+                    behave(connection)
+                except OSError:
+                    return  # the client hung up, which is what most of these tests want
+
+        threading.Thread(target=accept, daemon=True).start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+    yield start
+    for listener in listeners:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def echoed(response: http.Response) -> dict[str, Any]:
+    """What /echo says that it got, its headers as a dict of lower-case names."""
+    told = response.raise_for_status().json()
+    headers = told["headers"]
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    return {**told, "headers": {name.lower(): value for name, value in pairs}}
 
 
 @pytest.fixture

@@ -197,7 +197,7 @@ def test_multipart() -> None:
         ],
         headers={"Content-Type": "multipart/form-data; boundary=mark"},
     )
-    assert request.content.decode() == (
+    assert request.read().decode() == (
         '--mark\r\nContent-Disposition: form-data; name="field"\r\n\r\n1\r\n'
         '--mark\r\nContent-Disposition: form-data; name="field"\r\n\r\n2\r\n'
         '--mark\r\nContent-Disposition: form-data; name="quo%22te%0D%0A"\r\n\r\n3\r\n'

@@ -10,12 +10,13 @@ from aioxide.http import _exceptions as http
 from aioxide.http._config import Limits
 from aioxide.http._core import open_core
 from aioxide.http._proxies import Proxy
+from aioxide.http._uploads import AsyncUpload, Source
 from aioxide.http._wire import timeouts, wire_url, with_request
 
 from .rules import Fetch
 
 if TYPE_CHECKING:
-    from aioxide._native import HttpClient, RawResponse
+    from aioxide._native import HttpClient, RawResponse, Upload
     from aioxide.http._request import Request
 
     from .messages import HTTPRequest, HTTPResponse
@@ -68,8 +69,8 @@ class Cores:
 async def carry_out(cores: Cores, fetch: Fetch) -> HTTPResponse:
     """Send what the fetch wants sent, until there is its response."""
     while True:
-        message = fetch.message(await _produced_body(fetch))
-        raw = await _send(cores.of(fetch.request), message, fetch.streams)
+        message = fetch.message()
+        raw = await _send(cores.of(fetch.request), message, fetch)
         try:
             if fetch.answers_challenge(raw, message) or fetch.follows(raw):
                 continue
@@ -81,12 +82,17 @@ async def carry_out(cores: Cores, fetch: Fetch) -> HTTPResponse:
                 raw.close()
 
 
-async def _send(core: HttpClient, message: Request, stream: bool) -> RawResponse:
-    url, fields, body = wire_url(message), message.headers._list, message.content or None
-    try:
-        return await core.fetch(
-            asyncio.get_running_loop(), message.method, url, fields, body, stream=stream, **timeouts(message)
+async def _send(core: HttpClient, message: Request, fetch: Fetch) -> RawResponse:
+    def start(body: bytes | Upload | None) -> asyncio.Future[RawResponse]:
+        url, fields = wire_url(message), message.headers._list
+        return core.fetch(
+            asyncio.get_running_loop(), message.method, url, fields, body, stream=fetch.streams, **timeouts(message)
         )
+
+    try:
+        if fetch.request.body_producer is None:
+            return await start(message.content or None)
+        return await _send_produced(fetch.request.body_producer, message, start)
     except http.RequestError as error:
         raise with_request(error, message) from error.__cause__
 
@@ -110,26 +116,20 @@ async def _stream(fetch: Fetch, raw: RawResponse, message: Request) -> bytes:
             return b"".join(kept)
 
 
-async def _produced_body(fetch: Fetch) -> bytes | None:
-    """The body, collected from the body_producer if there is one."""
-    producer = fetch.request.body_producer
-    if producer is None:
-        return fetch.request.body
-    pieces: list[bytes] = []
+async def _send_produced(
+    producer: Callable[..., Any], message: Request, start: Callable[[Upload], asyncio.Future[RawResponse]]
+) -> RawResponse:
+    """Send what the producer writes, as it writes it."""
+    upload, loop = Source(message).upload, asyncio.get_running_loop()
 
     def write(piece: bytes) -> asyncio.Future[None]:
-        pieces.append(bytes(piece))
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        written.set_result(None)
-        return written
+        upload.put(bytes(piece))
+        return upload.room(loop)
 
-    try:
-        async with asyncio.timeout(fetch.seconds_left()):
-            produced = producer(write)
-            if produced is not None:
-                await produced
-    except TimeoutError:
-        if fetch.seconds_left() != 0:
-            raise  # the producer's own
-        raise http.WriteTimeout(f"{fetch.request.url}: request_timeout ran out in the body_producer") from None
-    return b"".join(pieces)
+    async def produce() -> None:
+        produced = producer(write)
+        if produced is not None:
+            await produced
+
+    uploading = AsyncUpload(upload, produce)
+    return await uploading.carry(lambda: start(upload))

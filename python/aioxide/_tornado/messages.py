@@ -58,9 +58,11 @@ class HTTPRequest:
     `connect_timeout` and `request_timeout` are in seconds, 20 by default, 0 for no limit; `request_timeout` is for the
     whole fetch, redirects included. `max_redirects` is 5. `streaming_callback` gets the body's pieces, which are then
     not kept; `header_callback` each line of the head. `body_producer` is called with a function `write` and gives an
-    awaitable; what it writes is collected and then sent. None stands for the default of each.
+    awaitable; what it writes is sent as the server takes it, and what ``write`` gives is to be awaited for that. None
+    stands for the default of each.
 
-    `auth_mode` is ``"basic"`` or ``"digest"``. `expect_100_continue` only sends the header: the body follows at once.
+    `auth_mode` is ``"basic"`` or ``"digest"``. With `expect_100_continue` the body waits for the server's word, a
+    second at most.
 
     `proxy_host` and `proxy_port` name an HTTP proxy.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aioxide.http import _exceptions as http
 from aioxide.http._auth import basic_header
+from aioxide.http._content import SyncByteStream
 from aioxide.http._core import user_agent
 from aioxide.http._decoders import ContentDecoder, content_decoder
 from aioxide.http._headers import Headers
@@ -99,13 +100,14 @@ class Fetch:
         """The seconds until request_timeout, 0 when it has run out, None when there is no limit."""
         return None if self._deadline is None else max(0.0, self._deadline - time.perf_counter())
 
-    def message(self, body: bytes | None) -> Request:
+    def message(self) -> Request:
         """What is sent now. ValueError when method and body do not go together."""
         request = self.request
+        has_body = request.body is not None or request.body_producer is not None
         if not request.allow_nonstandard_methods:
             if request.method not in _METHODS:
                 raise ValueError(f"unknown method {request.method!r} (allow_nonstandard_methods would let it pass)")
-            if (request.method in _WITH_BODY) != (body is not None):
+            if (request.method in _WITH_BODY) != has_body:
                 needs = "must not be None" if request.method in _WITH_BODY else "must be None"
                 raise ValueError(f"body {needs} for {request.method} (allow_nonstandard_methods would let it pass)")
         url = URL(request.url)
@@ -128,10 +130,15 @@ class Fetch:
             headers._list.append((b"Content-Type", b"application/x-www-form-urlencoded"))
         if request.decompress_response and headers._first(b"accept-encoding") is None:
             headers._list.append((b"Accept-Encoding", b"gzip"))
-        if body is None:
-            message = Request._bare(request.method, url, headers._list, {})
+        if request.body is not None:
+            message = Request(request.method, url, headers=headers, content=request.body)
+        elif has_body:
+            if headers._first(b"content-length") is None:
+                headers["Transfer-Encoding"] = "chunked"
+            # Whoever sends it has the producer.
+            message = Request(request.method, url, headers=headers, stream=SyncByteStream())
         else:
-            message = Request(request.method, url, headers=headers, content=body)
+            message = Request._bare(request.method, url, headers._list, {})
         message.extensions["timeout"] = self._timeout(message)
         return message
 

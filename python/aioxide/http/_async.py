@@ -402,6 +402,13 @@ class AsyncClient(BaseClient):
 
         With `stream` the body is left unread, and the response must be closed.
         """
+        if not stream and "download_progress" in request.extensions:
+            response = await self.send(request, stream=True, auth=auth, follow_redirects=follow_redirects)
+            try:
+                await response.aread()
+            finally:
+                await response.aclose()
+            return response
         self._check_open()
         self._set_timeout(request)
         follow = self.follow_redirects if isinstance(follow_redirects, UseClientDefault) else follow_redirects

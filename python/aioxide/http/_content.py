@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from typing import Any, Union
 
 from ._exceptions import StreamClosed, StreamConsumed
-from ._multipart import RequestFiles, encode_multipart, given_boundary
+from ._multipart import RequestFiles, Segment, encode_multipart, given_boundary
 from ._query import encode_form, primitive_to_str
 
 RequestContent = str | bytes | Iterable[bytes] | AsyncIterable[bytes]
@@ -57,24 +57,74 @@ class ByteStream(SyncByteStream, AsyncByteStream):
 
 
 class IterableBody(SyncByteStream):
-    """A body made from an iterable of bytes, or from an open binary file. An iterator can be read once."""
+    """A body made from an iterable of bytes, or from an open binary file, from where it stands.
+
+    An iterator can be read once, and so can a file that cannot go back.
+    """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = pieces
         self._used_up = False
+        self._file_start: int | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         if self._used_up:
             raise StreamConsumed
-        pieces = self._pieces
-        self._used_up = iter(pieces) is pieces
-        read = getattr(pieces, "read", None)
-        if read is None:
-            yield from pieces
+        pieces: Any = self._pieces
+        if hasattr(pieces, "read"):
+            # As an iterable it would come line by line.
+            self._find_start(pieces)
+            yield from read_pieces(pieces)
             return
-        # A file, which as an iterable would come line by line.
-        while piece := read(_FILE_PIECE_BYTES):
+        self._used_up = iter(pieces) is pieces
+        yield from pieces
+
+    def _find_start(self, file: Any) -> None:
+        try:
+            if self._file_start is None:
+                self._file_start = file.tell()
+            else:
+                file.seek(self._file_start)
+        except (AttributeError, OSError):
+            self._used_up = True
+
+
+class SegmentedBody(SyncByteStream, AsyncByteStream):
+    """Bytes and open binary files, one after the other. A file is read from its beginning, as often as it can go back.
+
+    `length` is how many bytes they are together, None where a file does not tell.
+    """
+
+    def __init__(self, segments: list[Segment]) -> None:
+        self._segments = segments
+        self._used_up = False
+        lengths = [len(each) if isinstance(each, bytes) else _length_of_all(each) for each in segments]
+        self.length = None if None in lengths else sum(length for length in lengths if length is not None)
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._used_up:
+            raise StreamConsumed
+        for segment in self._segments:
+            if isinstance(segment, bytes):
+                yield segment
+                continue
+            try:
+                segment.seek(0)
+            except (AttributeError, OSError):  # a pipe
+                self._used_up = True
+            yield from read_pieces(segment)
+
+    async def __aiter__(self) -> Any:
+        for piece in self:
             yield piece
+
+
+def read_pieces(file: Any) -> Iterator[bytes]:
+    """What is left in an open file, piece by piece. TypeError when it is text."""
+    while piece := file.read(_FILE_PIECE_BYTES):
+        if isinstance(piece, str):
+            raise TypeError("a file to upload must be opened in binary mode, not in text mode")
+        yield piece
 
 
 class AsyncIterableBody(AsyncByteStream):
@@ -90,12 +140,17 @@ class AsyncIterableBody(AsyncByteStream):
         pieces = self._pieces
         self._used_up = pieces.__aiter__() is pieces
         read = getattr(pieces, "aread", None)
-        if read is None:
-            async for piece in pieces:
+        if read is not None:
+            while piece := await read(_FILE_PIECE_BYTES):
                 yield piece
             return
-        while piece := await read(_FILE_PIECE_BYTES):
-            yield piece
+        iterator: Any = pieces.__aiter__()
+        try:
+            async for piece in iterator:
+                yield piece
+        finally:
+            if hasattr(iterator, "aclose"):
+                await iterator.aclose()
 
 
 class LostBody(SyncByteStream, AsyncByteStream):
@@ -118,6 +173,11 @@ def body_stream(content: Any) -> SyncByteStream | AsyncByteStream:
     if isinstance(content, Iterable) and not isinstance(content, Mapping):
         return IterableBody(content)
     raise TypeError(f"content= is bytes, str or an iterable of bytes, not {type(content).__name__}")
+
+
+def _length_of_all(file: Any) -> int | None:
+    left = length_of(file)
+    return None if left is None else left + int(file.tell())
 
 
 def length_of(content: Any) -> int | None:
@@ -153,7 +213,8 @@ def encode_body(
     if content is not None:
         return None, _raw_body(content)
     if files:
-        return encode_multipart(data or {}, files, given_boundary(content_type) if content_type else None)
+        kind, segments = encode_multipart(data or {}, files, given_boundary(content_type) if content_type else None)
+        return kind, _joined(segments)
     if data:
         pairs = []
         for name, value in data.items():
@@ -165,6 +226,11 @@ def encode_body(
 
         return "application/json", dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     return None, None
+
+
+def _joined(segments: list[Segment]) -> Body:
+    whole = [segment for segment in segments if isinstance(segment, bytes)]
+    return b"".join(whole) if len(whole) == len(segments) else SegmentedBody(segments)
 
 
 def _raw_body(content: Any) -> Body:

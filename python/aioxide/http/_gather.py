@@ -90,7 +90,7 @@ class Gather:
         if self._used:
             raise RuntimeError("a Gather can be awaited or iterated once only")
         self._used = True
-        sent: list[tuple[str, str, Any, bytes | None]] = []
+        sent: list[tuple[str, str, Any, Any]] = []
         self._places: list[int] = []
         for index, request in enumerate(self._requests):
             try:

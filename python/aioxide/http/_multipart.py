@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 import os
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
@@ -18,6 +18,7 @@ FileTypes = (
     | tuple[str | None, FileContent, str | None, Mapping[str, str]]
 )
 RequestFiles = Mapping[str, FileTypes] | Sequence[tuple[str, FileTypes]]
+Segment = bytes | IO[bytes]
 
 # The characters that would end a quoted parameter, escaped as HTML's form submission does.
 _PARAMETER = {ord('"'): "%22", ord("\\"): "\\\\"} | {code: f"%{code:02X}" for code in range(0x20) if code != 0x1B}
@@ -27,23 +28,20 @@ def _parameter(name: str, value: str) -> str:
     return f'{name}="{value.translate(_PARAMETER)}"'
 
 
-def _read_file(content: Any) -> bytes:
+def _file_content(content: Any) -> Segment:
     if isinstance(content, bytes):
         return content
     if isinstance(content, str):
         return content.encode()
     if not hasattr(content, "read"):
         raise TypeError(f"a file to upload is bytes, str or an open binary file, not {type(content).__name__}")
-    if hasattr(content, "seek"):
-        with contextlib.suppress(OSError):  # a pipe
-            content.seek(0)
-    data = content.read()
-    if isinstance(data, str):
+    if isinstance(content, io.TextIOBase):
         raise TypeError("a file to upload must be opened in binary mode, not in text mode")
-    return bytes(data)
+    file: IO[bytes] = content
+    return file
 
 
-def _file_part(name: str, value: Any) -> bytes:
+def _file_part(name: str, value: Any) -> list[Segment]:
     filename: str | None
     headers: Mapping[str, str] = {}
     content_type: str | None = None
@@ -64,7 +62,7 @@ def _file_part(name: str, value: Any) -> bytes:
     disposition = f"form-data; {_parameter('name', name)}"
     if filename:
         disposition += f"; {_parameter('filename', filename)}"
-    return _part(disposition, fields, _read_file(content))
+    return [_part_head(disposition, fields), _file_content(content)]
 
 
 def _guess_content_type(filename: str | None) -> str | None:
@@ -75,17 +73,17 @@ def _guess_content_type(filename: str | None) -> str | None:
     return mimetypes.guess_type(filename)[0] or "application/octet-stream"
 
 
-def _part(disposition: str, fields: Headers, content: bytes) -> bytes:
+def _part_head(disposition: str, fields: Headers) -> bytes:
     head = [b"Content-Disposition: " + disposition.encode()]
     for name, value in fields.raw:
         if b"\r" in name + value or b"\n" in name + value:
             raise ValueError(f"a header of a file to upload has a line break in it: {name!r}")
         head.append(name + b": " + value)
-    return b"\r\n".join(head) + b"\r\n\r\n" + content
+    return b"\r\n".join(head) + b"\r\n\r\n"
 
 
-def _form_parts(data: Mapping[str, Any]) -> list[bytes]:
-    parts = []
+def _form_parts(data: Mapping[str, Any]) -> list[list[Segment]]:
+    parts: list[list[Segment]] = []
     for name, value in data.items():
         if not isinstance(name, str):
             raise TypeError(f"the name of a form field must be str, not {type(name).__name__}: {name!r}")
@@ -99,7 +97,7 @@ def _form_parts(data: Mapping[str, Any]) -> list[bytes]:
                 raise TypeError(
                     f"the value of a form field must be str, bytes, int, float or None, not {type(item).__name__}"
                 )
-            parts.append(_part(f"form-data; {_parameter('name', name)}", Headers(), content))
+            parts.append([_part_head(f"form-data; {_parameter('name', name)}", Headers()), content])
     return parts
 
 
@@ -114,10 +112,13 @@ def given_boundary(content_type: str) -> bytes | None:
     return None
 
 
-def encode_multipart(data: Mapping[str, Any], files: RequestFiles, boundary: bytes | None) -> tuple[str, bytes]:
-    """The Content-Type and the body. Open files are read here, from their beginning."""
+def encode_multipart(data: Mapping[str, Any], files: RequestFiles, boundary: bytes | None) -> tuple[str, list[Segment]]:
+    """The Content-Type, and what the body is put together from. Open files stand for what they hold, from its start."""
     mark = boundary or os.urandom(16).hex().encode("ascii")
     parts = _form_parts(data)
     parts += [_file_part(name, value) for name, value in (files.items() if isinstance(files, Mapping) else files)]
-    body = b"".join(b"--" + mark + b"\r\n" + part + b"\r\n" for part in parts) + b"--" + mark + b"--\r\n"
+    body: list[Segment] = []
+    for part in parts:
+        body += [b"--" + mark + b"\r\n", *part, b"\r\n"]
+    body.append(b"--" + mark + b"--\r\n")
     return f"multipart/form-data; boundary={mark.decode('ascii')}", body

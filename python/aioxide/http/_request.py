@@ -11,6 +11,7 @@ from ._content import (
     LostBody,
     RequestContent,
     RequestData,
+    SegmentedBody,
     SyncByteStream,
     encode_body,
     length_of,
@@ -30,9 +31,9 @@ class Request:
 
     See ``Timeout.as_dict``).
 
-    The body is one of `content` (bytes, str, or an iterable of bytes, which the native core reads whole before it is
-    sent), `data` (form fields), `files` (with `data`: multipart), `json`, or `stream`. The headers Host, Content-Length
-    and Content-Type are set unless given.
+    The body is one of `content` (bytes, str, or an iterable of bytes, such as an open file, which is sent as it is
+    read), `data` (form fields), `files` (with `data`: multipart), `json`, or `stream`. The headers Host, Content-Length
+    or Transfer-Encoding, and Content-Type are set unless given.
 
     InvalidURL when the URL cannot be understood, TypeError for a body of another kind.
 
@@ -40,6 +41,9 @@ class Request:
     >>> request.content, request.headers["content-type"]
     (b'{"a":1}', 'application/json')
     """
+
+    # Whether somebody has begun to read the stream: then it cannot be sent once more.
+    _stream_begun = False
 
     def __init__(
         self,
@@ -79,7 +83,7 @@ class Request:
             self._content = body or b""
         else:
             self._stream = body
-            length = length_of(content)
+            length = body.length if isinstance(body, SegmentedBody) else length_of(content)
             if length is not None:
                 self.headers.setdefault("Content-Length", str(length))
             elif "content-length" not in self.headers:
@@ -146,12 +150,6 @@ class Request:
             finally:
                 await self._stream.aclose()
         return self._content
-
-    def _announce_length(self) -> None:
-        """The body was a stream and is whole now: what is sent has a known length, whatever was announced before."""
-        if "transfer-encoding" in self.headers:
-            del self.headers["transfer-encoding"]
-        self._fill_headers(None)
 
     def __repr__(self) -> str:
         url = self.url.copy_with(userinfo=None) if self.url._userinfo else self.url  # no secret in a repr

@@ -133,4 +133,4 @@ def parse_retry_after(text: str) -> float | None:
 
 def _can_be_sent_again(request: Request) -> bool:
     """Whether the body is there as a whole."""
-    return request._content is not None
+    return request._content is not None or not request._stream_begun

@@ -23,8 +23,10 @@ class BlockingBody(SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         read = self._raw.read_chunk_blocking
+        progress = Downloaded(self._raw, self._request)
         try:
             while piece := read():
+                progress.add(piece)
                 yield piece
         except RequestError as error:
             error.request = self._request
@@ -46,8 +48,10 @@ class AsyncBody(AsyncByteStream):
         from asyncio import _get_running_loop
 
         raw = self._raw
+        progress = Downloaded(raw, self._request)
         try:
             while piece := await (raw.read_chunk() if _get_running_loop() is not None else _read_under_trio(raw)):
+                progress.add(piece)
                 yield piece
         except RequestError as error:
             error.request = self._request
@@ -62,6 +66,23 @@ def _read_under_trio(raw: RawResponse) -> Awaitable[bytes]:
     from ._transports.trio import in_thread
 
     return in_thread(raw.read_chunk_blocking)
+
+
+class Downloaded:
+    """Tells the request's ``download_progress`` how much of the body is there: of how much, if the server said."""
+
+    def __init__(self, raw: RawResponse, request: Request) -> None:
+        self._progress = request.extensions.get("download_progress")
+        if self._progress is not None:
+            announced = [value for name, value in raw.headers if name == b"content-length"]
+            self._total = int(announced[0]) if announced and announced[0].isdigit() else None
+            self._received = 0
+
+    def add(self, piece: bytes) -> None:
+        """Another piece is there."""
+        if self._progress is not None:
+            self._received += len(piece)
+            self._progress(self._received, self._total)
 
 
 class Rechunker:

@@ -400,6 +400,13 @@ class Client(BaseClient):
 
         With `stream` the body is left unread, and the response must be closed.
         """
+        if not stream and "download_progress" in request.extensions:
+            response = self.send(request, stream=True, auth=auth, follow_redirects=follow_redirects)
+            try:
+                response.read()
+            finally:
+                response.close()
+            return response
         self._check_open()
         self._set_timeout(request)
         follow = self.follow_redirects if isinstance(follow_redirects, UseClientDefault) else follow_redirects

@@ -206,7 +206,7 @@ async fn exchange(
             Some(connection) => connection,
             None => Box::pin(Connection::open(handle, &request.url, route, phases)).await?,
         };
-        match connection.exchange(head, request.body.take_or_share(), phases).await {
+        match connection.exchange(head, request, phases).await {
             Ok(response) => return Ok(Answer::new(response, connection, lease)),
             Err(error) if was_idle && may_repeat(&error, &connection, request) => {}
             Err(error) => return Err(error),

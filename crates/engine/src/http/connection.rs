@@ -16,10 +16,11 @@ use url::Url;
 
 use super::dial::dial;
 use super::error::{Error, ErrorKind, Phase, Result, io_words};
+use super::expect::Expectation;
 use super::io::{Direction, Traffic, WatchedStream};
 use super::phases::Phases;
 use super::proxy::Route;
-use super::request::{Body, Head, SentBody};
+use super::request::{Head, Request, SentBody};
 use crate::handle::{LoopHandle, now_ns};
 use crate::transport::TcpStream;
 
@@ -60,7 +61,7 @@ impl Connection {
         if !self.finished && !self.sender.is_ready() {
             self.drive(context);
         }
-        !self.finished && self.sender.is_ready()
+        self.is_ready() && self.traffic.failed.get().is_none()
     }
 
     /// Moves bytes as far as they go now.
@@ -72,19 +73,40 @@ impl Connection {
     }
 
     /// Sends a request and waits for the head of the response.
-    pub async fn exchange(&mut self, head: Head, body: Body, phases: &mut Phases) -> Result<http::Response<Incoming>> {
+    pub async fn exchange(
+        &mut self,
+        head: Head,
+        request: &mut Request,
+        phases: &mut Phases,
+    ) -> Result<http::Response<Incoming>> {
         phases.enter(Phase::Sending, now_ns());
         self.traffic.begin();
-        let request = head.with_body(SentBody::new(body, &self.traffic));
-        let mut response = pin!(self.sender.send_request(request));
+        let mut message = head.with_body(SentBody::new(request.body.take_or_share(), &self.traffic));
+        let mut expectation = Expectation::hold(&mut message, &self.traffic, phases);
+        let mut response = pin!(self.sender.send_request(message));
         let (driver, traffic, finished) = (&mut self.driver, &self.traffic, &mut self.finished);
         let mut seen = (0, 0);
+        let mut answer = None;
         std::future::poll_fn(|context| {
-            if !*finished {
-                *finished = Pin::new(&mut *driver).poll(context).is_ready();
+            let mut drive = |context: &mut Context<'_>| {
+                if !*finished {
+                    *finished = Pin::new(&mut *driver).poll(context).is_ready();
+                }
+                *finished
+            };
+            let mut is_over = drive(context);
+            if expectation.as_mut().is_some_and(|expectation| expectation.is_met(context)) {
+                expectation = None;
+                traffic.body_held.set(false);
+                is_over = drive(context);
             }
-            // The response comes out of the driver, which has just been polled: nobody else needs to wake this task.
-            let response = response.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            if answer.is_none() {
+                // It comes out of the driver, which has just been polled: nobody else needs to wake this task.
+                let response = response.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                if let Poll::Ready(response) = response {
+                    answer = Some(response.map_err(|error| explain(&error, traffic, phases)));
+                }
+            }
             let moved = (traffic.sent.get(), traffic.received.get());
             if moved != seen {
                 let now = now_ns();
@@ -99,10 +121,27 @@ impl Connection {
                 }
                 seen = moved;
             }
-            match response {
-                Poll::Ready(result) => Poll::Ready(result.map_err(|error| explain(&error, traffic, phases))),
-                Poll::Pending => phases.poll_due(context).map(Err),
+            let is_success =
+                answer.as_ref().is_some_and(|answer| matches!(answer, Ok(head) if head.status().is_success()));
+            match answer.take() {
+                Some(early) if is_success && request.sends_first && !traffic.is_sent() && !is_over => {
+                    answer = Some(early)
+                }
+                Some(answer) => {
+                    // A server that refuses the request does not want the rest of it either.
+                    if !is_success && !traffic.body_taken.get() {
+                        traffic.body_held.set(true);
+                    }
+                    return Poll::Ready(answer);
+                }
+                None => {}
             }
+            if traffic.awaits_body() {
+                phases.pause();
+            } else if phases.is_paused() {
+                phases.resume();
+            }
+            phases.poll_due(context).map(Err)
         })
         .await
     }
@@ -110,6 +149,9 @@ impl Connection {
 
 /// An error of hyper in the client's own terms.
 pub(super) fn explain(error: &hyper::Error, traffic: &Traffic, phases: &Phases) -> Error {
+    if let Some(cause) = traffic.sending_error.take() {
+        return phases.error(ErrorKind::Write, io_words(&cause));
+    }
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         if let Some(cause) = cause.downcast_ref::<io::Error>() {

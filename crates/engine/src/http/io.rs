@@ -1,6 +1,6 @@
 //! A connection's bytes as hyper wants to see them, and what the client learns from watching them pass.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,8 +22,14 @@ pub(super) struct Traffic {
     pub blocked: Cell<bool>,
     /// The last of the request's body was handed to the connection.
     pub body_taken: Cell<bool>,
+    /// The request's body is not asked for: the server has not agreed to it yet, or does not want it any more.
+    pub body_held: Cell<bool>,
+    /// The next piece of the request's body is not there yet.
+    pub body_awaited: Cell<bool>,
     /// The direction that failed first.
     pub failed: Cell<Option<Direction>>,
+    /// Why sending failed. That counts only when no answer comes: a server may have given one, and then closed.
+    pub sending_error: RefCell<Option<io::Error>>,
 }
 
 /// The two halves of a connection.
@@ -39,11 +45,18 @@ impl Traffic {
         self.sent.set(0);
         self.received.set(0);
         self.body_taken.set(false);
+        self.body_held.set(false);
+        self.body_awaited.set(false);
     }
 
     /// Whether all of the request is in the kernel's hands, or beyond.
     pub fn is_sent(&self) -> bool {
         self.body_taken.get() && !self.blocked.get() && self.sent.get() > 0
+    }
+
+    /// Whether nothing but the source of the request's body is waited for: that is no fault of the peer's.
+    pub fn awaits_body(&self) -> bool {
+        self.body_awaited.get() && !self.blocked.get()
     }
 
     fn fail(&self, direction: Direction) {
@@ -60,14 +73,22 @@ pub(super) struct WatchedStream {
 }
 
 impl WatchedStream {
-    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn wrote(&self, result: Poll<io::Result<usize>>, tried: usize) -> Poll<io::Result<usize>> {
         self.traffic.blocked.set(result.is_pending());
-        match &result {
-            Poll::Ready(Ok(count)) => self.traffic.sent.set(self.traffic.sent.get() + *count as u64),
-            Poll::Ready(Err(_)) => self.traffic.fail(Direction::Sending),
-            Poll::Pending => {}
+        match result {
+            Poll::Ready(Ok(count)) => {
+                self.traffic.sent.set(self.traffic.sent.get() + count as u64);
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) => {
+                self.traffic.fail(Direction::Sending);
+                // Nothing more is sent, but what the server sent before it closed is still read.
+                self.traffic.body_held.set(true);
+                self.traffic.sending_error.replace(Some(error));
+                Poll::Ready(Ok(tried))
+            }
+            Poll::Pending => Poll::Pending,
         }
-        result
     }
 }
 
@@ -97,8 +118,11 @@ impl Read for WatchedStream {
 
 impl Write for WatchedStream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if self.traffic.failed.get() == Some(Direction::Sending) {
+            return Poll::Ready(Ok(data.len()));
+        }
         let result = self.stream.poll_write(context, data);
-        self.wrote(result)
+        self.wrote(result, data.len())
     }
 
     fn poll_write_vectored(
@@ -106,13 +130,17 @@ impl Write for WatchedStream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        if self.traffic.failed.get() == Some(Direction::Sending) {
+            return Poll::Ready(Ok(length));
+        }
         // A lone piece is sent by the cheaper system call.
         let mut filled = slices.iter().filter(|slice| !slice.is_empty());
         let result = match (filled.next(), filled.next()) {
             (Some(only), None) => self.stream.poll_write(context, only),
             _ => self.stream.poll_write_vectored(context, slices),
         };
-        self.wrote(result)
+        self.wrote(result, length)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -12,6 +12,7 @@
 //!   phases   where the request stands: deadlines, timings, its lane in the timeline
 //!   chain    the pool's queues: order and removal in constant time
 //!   io       a TCP stream as hyper wants to see it
+//!   expect   a body that waits for the server's word
 //!   decoder  what undoes a body's encoding, for whoever wants it undone
 //!   error    what failed, with whom, in which phase
 //!   server   the other end, for tests, benchmarks and examples
@@ -26,6 +27,7 @@ mod decoder;
 mod dial;
 mod domain;
 mod error;
+mod expect;
 mod io;
 mod phases;
 mod pool;
@@ -45,6 +47,7 @@ pub use decoder::{DecodeError, Decoder};
 pub use domain::{domain_to_ascii, domain_to_unicode};
 pub use error::{Error, ErrorKind, Phase, Result};
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+pub use http_body::{Body as HttpBody, Frame as BodyFrame, SizeHint};
 pub use phases::Timings;
 pub use pool::{Limits, Statistics};
 pub use proxy::Proxy;

@@ -43,6 +43,8 @@ pub(super) struct Phases {
     phase: Phase,
     /// When the phase's time is up, or the total.
     due: u64,
+    /// Nothing of the peer's is waited for.
+    paused: bool,
     /// One timer for all phases. It is moved only when it is due too late, or early: a deadline that moves away with
     /// every piece of progress costs nothing.
     sleep: Option<Sleep>,
@@ -62,6 +64,7 @@ impl Phases {
             total_due,
             phase: Phase::Preparing,
             due: total_due,
+            paused: false,
             sleep: None,
             sleep_due: NEVER,
             lane: Lane::begin(request),
@@ -83,6 +86,7 @@ impl Phases {
         if !(self.phase == Phase::Resolving && phase == Phase::Connecting) {
             self.due = self.limit_of(phase).map_or(NEVER, |limit| after(now, limit)).min(self.total_due);
         }
+        self.paused = false;
         if self.phase.lane_name() != phase.lane_name() || self.phase == Phase::Preparing {
             self.lane.wait(phase);
         }
@@ -91,6 +95,7 @@ impl Phases {
 
     /// The peer took or sent something: its time begins anew.
     pub fn progress(&mut self, now: u64) {
+        self.paused = false;
         if let Some(limit) = self.limit_of(self.phase) {
             self.due = after(now, limit).min(self.total_due);
         }
@@ -99,6 +104,16 @@ impl Phases {
     /// Nothing is waited for until the next phase; the phase's clock begins anew with [`Phases::resume`].
     pub fn pause(&mut self) {
         self.due = self.total_due;
+        self.paused = true;
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// A timer of its own.
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        self.handle.sleep(duration)
     }
 
     /// Undoes [`Phases::pause`].

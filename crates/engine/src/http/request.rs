@@ -32,6 +32,9 @@ pub struct Request {
     pub timeouts: Timeouts,
     /// So many redirects in a row are followed; 0 gives the redirect itself as the response.
     pub max_redirects: u32,
+    /// A successful response that begins before the whole body was sent is given out only once it was. Else it is given
+    /// out at once, and the rest of the body is sent while the response is read.
+    pub sends_first: bool,
     /// While the timeline records: the lane that shows what the request waits for, such as that of a thread that
     /// blocks on it. `None` gives the request a lane of its own.
     pub lane: Option<LaneId>,
@@ -67,7 +70,7 @@ pub enum Body {
     /// A body that is there as a whole: it can be sent again, should the connection turn out to be stale.
     Whole(Bytes),
     /// A body that is asked for as the peer takes it. It can be sent only once, so it stops at a redirect that would
-    /// need it again.
+    /// need it again. Once a response other than a success is there, it is asked no more.
     Stream(BodyStream),
     /// A stream that was sent already.
     Spent,
@@ -137,6 +140,7 @@ impl Request {
             body: Body::Empty,
             timeouts: Timeouts::default(),
             max_redirects: 0,
+            sends_first: false,
             lane: None,
         })
     }
@@ -343,6 +347,13 @@ impl SentBody {
     }
 }
 
+impl Drop for SentBody {
+    /// A connection that has as much as was announced does not ask for more.
+    fn drop(&mut self) {
+        self.traffic.body_taken.set(true);
+    }
+}
+
 impl HttpBody for SentBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -351,6 +362,9 @@ impl HttpBody for SentBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, BodyError>>> {
+        if self.traffic.body_held.get() {
+            return Poll::Pending;
+        }
         let frame = match std::mem::take(&mut self.body) {
             Body::Empty | Body::Spent => Poll::Ready(None),
             Body::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
@@ -362,6 +376,7 @@ impl HttpBody for SentBody {
                 frame
             }
         };
+        self.traffic.body_awaited.set(frame.is_pending());
         if !frame.is_pending() && self.is_end_stream() {
             self.traffic.body_taken.set(true);
         }

@@ -201,6 +201,15 @@ impl ResponseBody {
         .await
     }
 
+    /// Sends on what is left of the request's body, while nobody reads the response's.
+    pub fn send_on(&mut self, context: &mut Context<'_>) {
+        if let Some((connection, _)) = &mut self.carrier {
+            if !connection.traffic.body_taken.get() {
+                connection.drive(context);
+            }
+        }
+    }
+
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
         if let Some(error) = &self.failure {
             return Poll::Ready(Err(error.clone()));
@@ -237,7 +246,9 @@ impl ResponseBody {
             }
             frame = Pin::new(&mut self.incoming).poll_frame(&mut nobody);
         }
-        if connection.traffic.received.get() != before {
+        if connection.traffic.awaits_body() {
+            self.phases.pause();
+        } else if connection.traffic.received.get() != before || self.phases.is_paused() {
             self.phases.progress(now_ns());
         }
         self.phases.poll_due(context).map(|error| Err(self.fail(error)))

@@ -186,7 +186,7 @@ fn wake(mut flow: MutexGuard<'_, Flow>) {
 
 /// Reads the body piece by piece, as they are asked for; dropping it closes the connection.
 async fn pump(stream: Arc<Stream>, mut body: ResponseBody) {
-    while is_wanted(&stream).await {
+    while is_wanted(&stream, &mut body).await {
         let Some(result) = unless_closed(&stream, body.chunk()).await else { return };
         let mut flow = stream.lock();
         flow.timings = Some(*body.timings());
@@ -207,9 +207,11 @@ async fn pump(stream: Arc<Stream>, mut body: ResponseBody) {
     }
 }
 
-/// Waits until somebody wants a piece and none is there; false when the stream is closed.
-async fn is_wanted(stream: &Stream) -> bool {
+/// Waits until somebody wants a piece and none is there; false when the stream is closed. The rest of the request's body is
+/// sent meanwhile.
+async fn is_wanted(stream: &Stream, body: &mut ResponseBody) -> bool {
     std::future::poll_fn(|context| {
+        body.send_on(context);
         let mut flow = stream.lock();
         if flow.closed || (flow.wanted.is_some() && flow.piece.is_none()) {
             return Poll::Ready(!flow.closed);

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aioxide::LoopHandle;
-use aioxide::http::{Client, ClientControl, Limits, Request, Settings, Timeouts};
+use aioxide::http::{Client, ClientControl, Error, Limits, Request, Settings, Timeouts};
 use aioxide::timeline;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -12,11 +12,12 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyDict, PyList};
 
-use super::answer::{self, RawResponse};
-use super::convert::{self, Terms};
+use super::answer::{self, Answer, RawResponse};
+use super::convert::{self, RequestBody, Terms};
 use super::many::FetchMany;
 use super::on_loop::{Job, cancel_with, native_handle};
 use super::outbox::{Delivery, Outcome, Slot};
+use super::upload::Upload;
 use super::{background, blocking};
 
 /// Keys for the clients that loops keep.
@@ -118,7 +119,7 @@ impl HttpClient {
         method: &str,
         url: &str,
         headers: &Bound<'py, PyList>,
-        body: Option<PyBackedBytes>,
+        body: Option<RequestBody>,
         connect_timeout: Option<f64>,
         read_timeout: Option<f64>,
         write_timeout: Option<f64>,
@@ -154,9 +155,10 @@ impl HttpClient {
     }
 
     /// Sends a request and blocks the calling thread until its response is there. Other threads run meanwhile; a
-    /// signal's handler may end it with what it raises.
+    /// signal's handler may end it with what it raises. If the body is an `Upload`, `produce` is called whenever that
+    /// has room; what it raises ends the request.
     #[pyo3(signature = (method, url, headers, body, *, connect_timeout, read_timeout, write_timeout, pool_timeout,
-                        total_timeout, max_redirects=0, stream=false))]
+                        total_timeout, max_redirects=0, stream=false, produce=None))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn fetch_blocking(
         &self,
@@ -164,7 +166,7 @@ impl HttpClient {
         method: &str,
         url: &str,
         headers: &Bound<'_, PyList>,
-        body: Option<PyBackedBytes>,
+        body: Option<RequestBody>,
         connect_timeout: Option<f64>,
         read_timeout: Option<f64>,
         write_timeout: Option<f64>,
@@ -172,23 +174,24 @@ impl HttpClient {
         total_timeout: Option<f64>,
         max_redirects: u32,
         stream: bool,
+        produce: Option<Bound<'_, PyAny>>,
     ) -> PyResult<RawResponse> {
         self.pools.check_open()?;
         let timeouts = timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
+        let upload = match &body {
+            Some(RequestBody::Streamed(upload)) => Some(upload.clone_ref(py)),
+            _ => None,
+        };
         let request = convert::request(method, url, headers, body, Terms { timeouts, max_redirects })?;
         let mut request = request.map_err(|error| convert::exception(py, &error))?;
         if timeline::is_recording() {
             request.lane = timeline::current_lane();
         }
-        let fetched = if stream {
-            let slot = Slot::new();
-            let task = self.spawn_in_background(py, request, true, Delivery::to_slot(&slot))?;
-            let outcome = slot.wait(py);
-            drop(task);
-            match outcome? {
-                Outcome::Answer(fetched) => fetched,
-                Outcome::Wake => return Err(PyRuntimeError::new_err("a response was expected")),
-            }
+        let fetched = if let (Some(upload), Some(produce)) = (upload, produce) {
+            request.sends_first = true;
+            self.fetch_uploading(py, request, stream, upload.get(), &produce)?
+        } else if stream {
+            self.fetch_in_background(py, request, true, |_slot| Ok(()))?
         } else {
             let pools = Arc::clone(&self.pools);
             blocking::run(py, move |handle| {
@@ -246,6 +249,44 @@ impl HttpClient {
 }
 
 impl HttpClient {
+    /// Blocks until the background engine has the head of the response; `woken` is called when there is something else to
+    /// do for it.
+    fn fetch_in_background(
+        &self,
+        py: Python<'_>,
+        request: Request,
+        streams: bool,
+        mut woken: impl FnMut(&Arc<Slot>) -> PyResult<()>,
+    ) -> PyResult<Result<Box<Answer>, Error>> {
+        let slot = Slot::new();
+        let _dropped_at_the_end = self.spawn_in_background(py, request, streams, Delivery::to_slot(&slot))?;
+        loop {
+            woken(&slot)?;
+            if let Outcome::Answer(fetched) = slot.wait(py)? {
+                return Ok(fetched);
+            }
+        }
+    }
+
+    /// The calling thread gives the body's pieces while it waits.
+    fn fetch_uploading(
+        &self,
+        py: Python<'_>,
+        request: Request,
+        streams: bool,
+        upload: &Upload,
+        produce: &Bound<'_, PyAny>,
+    ) -> PyResult<Result<Box<Answer>, Error>> {
+        self.fetch_in_background(py, request, streams, |slot| {
+            while !upload.want(Delivery::to_slot(slot)) {
+                if !produce.call0()?.is_truthy()? {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn spawn_in_background(
         &self,
         py: Python<'_>,
@@ -266,8 +307,8 @@ impl HttpClient {
 /// A request on its way to another thread.
 pub struct SendRequest(Request);
 
-// SAFETY: only a streamed body is bound to a thread, and Python's requests have whole bodies (see `convert::request`);
-// everything else in a request is Send.
+// SAFETY: only a streamed body may be bound to a thread, and those of Python's requests (see `convert::request`) are not:
+// theirs is an `Arc` of a mutex of what is Send. Everything else in a request is Send.
 unsafe impl Send for SendRequest {}
 
 impl SendRequest {

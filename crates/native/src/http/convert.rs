@@ -9,7 +9,9 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyTuple, PyType};
 
-/// A body below this size is copied; a larger one is held as the Python object that it is.
+use super::upload::Upload;
+
+/// Bytes up to this number are copied; more are held as the Python object that they are.
 const COPY_BYTES_MAX: usize = 64 * 1024;
 
 /// What a request may do, besides the request itself.
@@ -19,12 +21,24 @@ pub struct Terms {
     pub max_redirects: u32,
 }
 
+/// What Python may give as a body.
+#[derive(FromPyObject)]
+pub enum RequestBody {
+    Whole(PyBackedBytes),
+    Streamed(Py<Upload>),
+}
+
+/// Bytes of Python's as the engine's.
+pub fn bytes(given: PyBackedBytes) -> Bytes {
+    if given.len() <= COPY_BYTES_MAX { Bytes::copy_from_slice(&given) } else { Bytes::from_owner(given) }
+}
+
 /// Makes a request. The outer error is a mistake in the call, the inner one an error of the request.
 pub fn request(
     method: &str,
     url: &str,
     headers: &Bound<'_, PyList>,
-    body: Option<PyBackedBytes>,
+    body: Option<RequestBody>,
     terms: Terms,
 ) -> PyResult<Result<Request, Error>> {
     let mut request = match Request::new(method, url) {
@@ -44,9 +58,10 @@ pub fn request(
             return Ok(Err(error));
         }
     }
-    if let Some(body) = body {
-        let bytes = if body.len() <= COPY_BYTES_MAX { Bytes::copy_from_slice(&body) } else { Bytes::from_owner(body) };
-        request.body = Body::from(bytes);
+    match body {
+        None => {}
+        Some(RequestBody::Whole(body)) => request.body = Body::from(bytes(body)),
+        Some(RequestBody::Streamed(upload)) => request.body = upload.get().body()?,
     }
     request.timeouts = terms.timeouts;
     request.max_redirects = terms.max_redirects;

@@ -14,13 +14,13 @@ use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration, PyTypeError, PyVal
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
+use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyList, PyTuple};
 
 use super::answer::{self, Answer, RawResponse};
 use super::background::{self, RemoteTask};
 use super::client::{Pools, SendRequest};
-use super::convert::{self, Terms};
+use super::convert::{self, RequestBody, Terms};
 use super::on_loop::{Job, native_handle};
 use super::outbox::{Delivery, Outcome};
 use super::waiting::Waiting;
@@ -58,7 +58,7 @@ impl Source {
 }
 
 fn make(requests: &Bound<'_, PyTuple>, index: usize, terms: Terms) -> Made {
-    type Parts<'py> = (PyBackedStr, PyBackedStr, Bound<'py, PyList>, Option<PyBackedBytes>);
+    type Parts<'py> = (PyBackedStr, PyBackedStr, Bound<'py, PyList>, Option<RequestBody>);
     let item = requests.get_borrowed_item(index).map_err(Failure::Call)?;
     let (method, url, headers, body): Parts<'_> = item.extract().map_err(|error| {
         let detail = format!("requests[{index}] is not (method, url, headers, body): {error}");

@@ -8,6 +8,7 @@
 //!            └─ blocking code ──── `blocking`: a loop of the calling thread, turned by the call itself
 //!                                  (a streamed body outlives the call, so it is left to the background engine)
 //!   convert   Python's arguments to a request, errors to exceptions
+//!   upload    a request's body that comes piece by piece
 //!   answer    what comes of it, and its body when it is streamed
 //!   decoder   undoes a body's encoding
 //!   many      many requests at once, as an async iterator
@@ -23,6 +24,7 @@ mod many;
 mod on_loop;
 mod outbox;
 mod server;
+mod upload;
 mod waiting;
 
 use pyo3::prelude::*;
@@ -32,6 +34,7 @@ pub fn add_classes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<client::HttpClient>()?;
     module.add_class::<answer::RawResponse>()?;
     module.add_class::<many::FetchMany>()?;
+    module.add_class::<upload::Upload>()?;
     module.add_class::<decoder::BodyDecoder>()?;
     module.add_function(wrap_pyfunction!(domain_to_ascii, module)?)?;
     module.add_function(wrap_pyfunction!(domain_to_unicode, module)?)?;

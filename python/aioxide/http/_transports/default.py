@@ -12,11 +12,12 @@ from .._proxies import ProxyTypes, build_proxy
 from .._request import Request
 from .._response import Response
 from .._streams import BlockingBody
+from .._uploads import BlockingUpload, is_streamed
 from .._wire import timeouts, wire_url, with_request
 from .base import BaseTransport
 
 if TYPE_CHECKING:
-    from aioxide._native import RawResponse
+    from aioxide._native import HttpClient, RawResponse
 
 _FIRST_RETRY_SECONDS = 0.5
 
@@ -73,15 +74,18 @@ class HTTPTransport(NativeTransport, BaseTransport):
 
     def _fetch(self, request: Request, stream: bool) -> RawResponse:
         url = wire_url(request)
-        body = request._content
-        if request._stream is not None:
-            body = request.read()
-            request._announce_length()
         pauses = pauses_of(self._retries)
         while True:
             try:
+                if is_streamed(request):
+                    return upload_blocking(self._core, request, url, stream)
                 return self._core.fetch_blocking(
-                    request.method, url, request.headers._list, body or None, stream=stream, **timeouts(request)
+                    request.method,
+                    url,
+                    request.headers._list,
+                    request._content or None,
+                    stream=stream,
+                    **timeouts(request),
                 )
             except RequestError as error:
                 pause = pause_after(error, pauses)
@@ -94,6 +98,25 @@ class HTTPTransport(NativeTransport, BaseTransport):
     def close(self) -> None:
         """Close the idle connections; those in use are closed once their response is read."""
         self._core.close()
+
+
+def upload_blocking(
+    core: HttpClient, request: Request, url: str, stream: bool, pieces: Iterator[bytes] | None = None
+) -> RawResponse:
+    """The core's answer to a request whose body is sent as it is read; `pieces` are read instead, if given."""
+    uploading = BlockingUpload(request, pieces)
+    try:
+        return core.fetch_blocking(
+            request.method,
+            url,
+            request.headers._list,
+            uploading.upload,
+            stream=stream,
+            produce=uploading,
+            **timeouts(request),
+        )
+    finally:
+        uploading.close()
 
 
 def pauses_of(retries: int) -> Iterator[float]:

@@ -10,13 +10,14 @@ from .._exceptions import RequestError
 from .._request import Request
 from .._response import Response
 from .._streams import AsyncBody
+from .._uploads import AsyncUpload, is_streamed
 from .._wire import timeouts, wire_url, with_request
 from .base import AsyncBaseTransport
-from .default import NativeTransport, pause_after, pauses_of
-from .trio import in_thread
+from .default import NativeTransport, pause_after, pauses_of, upload_blocking
+from .trio import blocking_pieces, in_thread
 
 if TYPE_CHECKING:
-    from aioxide._native import RawResponse
+    from aioxide._native import RawResponse, Upload
 
 
 class AsyncHTTPTransport(NativeTransport, AsyncBaseTransport):
@@ -40,28 +41,34 @@ class AsyncHTTPTransport(NativeTransport, AsyncBaseTransport):
 
     def _fetch(self, request: Request, stream: bool) -> Awaitable[RawResponse]:
         """The core's answer. The caller gives its errors the request."""
-        if request._stream is None and not self._retries:
+        if request._stream is None and not self._retries and "upload_progress" not in request.extensions:
             # The common case costs no coroutine of its own.
             return self._start(request, wire_url(request), request._content or None, stream)
         return self._fetch_stream_or_retry(request, stream)
 
     async def _fetch_stream_or_retry(self, request: Request, stream: bool) -> RawResponse:
         url = wire_url(request)
-        body = request._content
-        if request._stream is not None:
-            body = await request.aread()
-            request._announce_length()
         pauses = pauses_of(self._retries)
         while True:
             try:
-                return await self._start(request, url, body or None, stream)
+                if not is_streamed(request):
+                    return await self._start(request, url, request._content or None, stream)
+                return await self._upload(request, url, stream)
             except RequestError as error:
                 pause = pause_after(error, pauses)
                 if pause is None:
                     raise
             await sleep(pause)
 
-    def _start(self, request: Request, url: str, body: bytes | None, stream: bool) -> Awaitable[RawResponse]:
+    async def _upload(self, request: Request, url: str, stream: bool) -> RawResponse:
+        loop = _get_running_loop()
+        if loop is None:
+            pieces = blocking_pieces(request.stream)
+            return await in_thread(lambda: upload_blocking(self._core, request, url, stream, pieces))
+        uploading = AsyncUpload.of(request)
+        return await uploading.carry(lambda: self._start(request, url, uploading.upload, stream))
+
+    def _start(self, request: Request, url: str, body: bytes | Upload | None, stream: bool) -> Awaitable[RawResponse]:
         loop = _get_running_loop()
         arguments: Any = (request.method, url, request.headers._list, body)
         if loop is not None:

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .._config import Timeout
+from .._content import AsyncIterableBody, IterableBody
 from .._exceptions import InvalidURL, RequestError
 from .._headers import Headers
 from .._request import Request
@@ -23,7 +24,7 @@ def handle_foreign(transport: HTTPTransport, request: Any) -> Any:
     """Send another package's request. Its response, or one of its exceptions."""
     package = _package_of(request)
     try:
-        ours = _ours(request, b"".join(request.stream))
+        ours = _ours(request, package, IterableBody(request.stream))
         raw = transport._fetch(ours, True)
     except (RequestError, InvalidURL) as error:
         raise _theirs(error, package, request) from error
@@ -47,7 +48,7 @@ async def handle_foreign_async(transport: AsyncHTTPTransport, request: Any) -> A
     """Send another package's request. Its response, or one of its exceptions."""
     package = _package_of(request)
     try:
-        ours = _ours(request, b"".join([piece async for piece in request.stream]))
+        ours = _ours(request, package, AsyncIterableBody(request.stream))
         raw = await transport._fetch(ours, True)
     except (RequestError, InvalidURL) as error:
         raise _theirs(error, package, request) from error
@@ -75,21 +76,14 @@ def _package_of(request: Any) -> Any:
     return package
 
 
-def _ours(request: Any, content: bytes) -> Request:
-    limits = request.extensions.get("timeout") or Timeout(None).as_dict()
-    fields = [
-        (name, value)
-        for name, value in request.headers.raw
-        # The body's length is known by now.
-        if name.lower() != b"transfer-encoding"
-    ]
-    return Request(
-        request.method,
-        str(request.url),
-        headers=Headers._adopt(fields),
-        content=content,
-        extensions={"timeout": limits},
-    )
+def _ours(request: Any, package: Any, body: IterableBody | AsyncIterableBody) -> Request:
+    extensions = {"timeout": Timeout(None).as_dict(), **request.extensions}
+    headers = Headers._adopt(list(request.headers.raw))
+    try:
+        content = request.content
+    except package.RequestNotRead:
+        return Request(request.method, str(request.url), headers=headers, stream=body, extensions=extensions)
+    return Request(request.method, str(request.url), headers=headers, content=content, extensions=extensions)
 
 
 def _theirs(error: Exception, package: Any, request: Any) -> Exception:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
+
+from .._content import AsyncByteStream
 
 T = TypeVar("T")
 
@@ -25,3 +27,27 @@ async def in_thread(call: Callable[[], T]) -> T:
         raise RuntimeError("no running event loop: an AsyncClient's requests need asyncio, or trio")
     result: T = await trio.to_thread.run_sync(call, abandon_on_cancel=True)
     return result
+
+
+def blocking_pieces(stream: AsyncByteStream) -> Iterator[bytes]:
+    """The pieces of an async iterable for a thread that `in_thread` has made; trio reads each."""
+    trio = running_trio()
+    if not isinstance(stream, AsyncByteStream):
+        raise RuntimeError("the request's body is a blocking iterable: async code cannot send it")
+    pieces = stream.__aiter__()
+
+    async def read() -> bytes | None:
+        try:
+            piece: bytes = await pieces.__anext__()
+        except StopAsyncIteration:
+            return None
+        return piece
+
+    def in_the_thread() -> Iterator[bytes]:
+        try:
+            while (piece := trio.from_thread.run(read)) is not None:
+                yield piece
+        finally:
+            trio.from_thread.run(stream.aclose)
+
+    return in_the_thread()
