@@ -1,8 +1,9 @@
 """The event loop: native where it is hot, asyncio's own where it is cold.
 
 `EventLoop` takes scheduling, timers, descriptors, socket operations, transports and the turn itself from
-`_native.Loop`, and everything else (connecting, serving, subprocesses, pipes, signals, executors, async generators)
-from the `asyncio.SelectorEventLoop` of the running Python, so that it behaves as that version does.
+`_native.Loop`, the watch over child processes from `ChildrenMixin`, and everything else (connecting, serving, pipes,
+signals, executors, async generators) from the `asyncio.SelectorEventLoop` of the running Python, so that it behaves as
+that version does.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
 
 from . import _native, _stock
+from ._children import ChildrenMixin
 from ._selector import SelectorView
 
 _T = TypeVar("_T")
@@ -33,7 +35,7 @@ _NO_CONTEXT: Final = (None,) if sys.version_info >= (3, 15) else ()
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-class EventLoop(_native.Loop, _stock.SelectorEventLoop):
+class EventLoop(_native.Loop, ChildrenMixin):
     """A drop-in for asyncio's event loop.
 
     It is used like any other: through `aioxide.run`, or as a loop factory. It belongs to the thread that runs it;

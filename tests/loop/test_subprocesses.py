@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import signal
@@ -12,7 +13,7 @@ from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any
 
 import pytest
-from tests.loop.support import LoopFactory, open_descriptors
+from tests.loop.support import LoopFactory, name_of, open_descriptors
 
 
 async def python(program: str, *args: str, **kwargs: Any) -> tuple[int | None, bytes, bytes]:
@@ -300,3 +301,66 @@ def test_many_children_of_many_loops_in_many_threads(loop_factory: LoopFactory) 
     assert failed == []
     assert children() == others
     assert open_descriptors() == before
+
+
+def test_exit_is_noticed_without_a_thread_or_a_watcher(loop_factory: LoopFactory) -> None:
+    if not name_of(loop_factory).startswith("aioxide"):
+        pytest.skip("asyncio has a thread for each child before 3.12")
+
+    async def main() -> None:
+        threads = threading.active_count()
+        process = await asyncio.create_subprocess_exec("sleep", "0.05")
+        assert threading.active_count() == threads
+        assert await process.wait() == 0
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ESRCH])
+def test_a_child_without_a_pidfd_is_not_left_running(
+    loop_factory: LoopFactory, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    if not name_of(loop_factory).startswith("aioxide"):
+        pytest.skip("asyncio leaves it running")
+
+    def no_pidfd(pid: int, flags: int = 0) -> int:
+        raise OSError(error, os.strerror(error))
+
+    async def main() -> None:
+        assert await (await asyncio.create_subprocess_exec("true")).wait() == 0
+        before, others = open_descriptors(), children()
+        monkeypatch.setattr(os, "pidfd_open", no_pidfd)
+        with pytest.raises(OSError, match=os.strerror(error)):
+            await asyncio.create_subprocess_exec("sleep", "1000", stdin=PIPE, stdout=PIPE)
+        await asyncio.sleep(0.01)
+        assert children() == others
+        assert open_descriptors() == before
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="there are no watchers any more")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_chosen_watcher_is_asked(loop_factory: LoopFactory) -> None:
+    asked = []
+
+    class Watcher(asyncio.ThreadedChildWatcher):
+        def add_child_handler(self, pid: int, callback: Any, *args: Any) -> None:
+            asked.append(pid)
+            super().add_child_handler(pid, callback, *args)
+
+    async def main() -> int:
+        process = await asyncio.create_subprocess_exec("true")
+        await process.wait()
+        return process.pid
+
+    policy = asyncio.get_event_loop_policy()
+    before = policy.get_child_watcher()
+    policy.set_child_watcher(Watcher())
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            assert asked == [runner.run(main())]
+    finally:
+        policy.set_child_watcher(before)
