@@ -349,10 +349,12 @@ class HttpClient:
         max_connections: int | None = 100,
         max_keepalive_connections: int | None = 20,
         keepalive_expiry: float | None = 5.0,
+        ssl_context: Callable[[], ssl.SSLContext] | None = None,
         proxy: str | None = None,
         proxy_auth: tuple[bytes, bytes] | None = None,
         proxy_headers: list[tuple[bytes, bytes]] | None = None,
         proxy_tunnel: bool | None = None,
+        proxy_ssl_context: Callable[[], ssl.SSLContext] | None = None,
     ) -> Self: ...
     def fetch(
         self,
@@ -369,6 +371,7 @@ class HttpClient:
         total_timeout: float | None,
         max_redirects: int = 0,
         stream: bool = False,
+        server_name: str | None = None,
     ) -> asyncio.Future[RawResponse]: ...
     def fetch_blocking(
         self,
@@ -384,6 +387,7 @@ class HttpClient:
         total_timeout: float | None,
         max_redirects: int = 0,
         stream: bool = False,
+        server_name: str | None = None,
         produce: Callable[[], bool] | None = None,
     ) -> RawResponse: ...
     def fetch_many(
@@ -420,6 +424,7 @@ class RawResponse:
     def body(self) -> bytes | None: ...
     @property
     def timings(self) -> dict[str, float]: ...
+    def connection_info(self, name: str) -> Any: ...
     def read_chunk(self) -> Awaitable[bytes]: ...
     def read_chunk_blocking(self) -> bytes: ...
     def close(self) -> None: ...

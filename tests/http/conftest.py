@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tls.certificates import make_authority, make_certificate
 
 from aioxide import http
 from aioxide._native import HttpServer
@@ -175,3 +178,16 @@ def eventually() -> Callable[[Callable[[], bool]], None]:
         raise AssertionError("it did not come about within 5 s")
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificates and keys as files: ``ca.pem``, ``localhost.pem``, ``other.pem``, ``client.pem``."""
+    if shutil.which("openssl") is None:
+        pytest.skip("the openssl command, which makes the certificates, is not installed")
+    folder = tmp_path_factory.mktemp("certificates")
+    make_authority(folder)
+    make_certificate(folder, "localhost", "DNS:localhost, IP:127.0.0.1, IP:::1, DNS:named.test")
+    make_certificate(folder, "other", "DNS:other.test")
+    make_certificate(folder, "client", "email:client@example.test")
+    return folder

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
+import ssl
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 
@@ -26,10 +30,17 @@ def read_head(connection: socket.socket) -> bytes:
 
 
 class Proxy:
-    """Serves until it is closed, each connection in a thread. Every name leads to the loopback."""
+    """Serves until it is closed, each connection in a thread. Every name leads to the loopback.
 
-    def __init__(self, credentials: tuple[str, str] | None = None) -> None:
+    With a `certificate` it is spoken to by TLS.
+    """
+
+    def __init__(self, credentials: tuple[str, str] | None = None, certificate: Path | None = None) -> None:
         self.credentials = credentials
+        self.context: ssl.SSLContext | None = None
+        if certificate is not None:
+            self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            self.context.load_cert_chain(certificate)
         self.heads: list[bytes] = []
         self.targets: list[tuple[str, int]] = []
         self.answer: Callable[[socket.socket], None] | None = None
@@ -52,10 +63,13 @@ class Proxy:
             threading.Thread(target=self._serve, args=[connection], daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection:
+        with connection, contextlib.ExitStack() as stack:
             connection.settimeout(10)
             try:
-                if self.answer is not None:
+                if self.context is not None:
+                    # recv() of TLS takes no flags, and a TLS proxy of ours speaks HTTP.
+                    self._http(stack.enter_context(self.context.wrap_socket(connection, server_side=True)))
+                elif self.answer is not None:
                     read_head(connection)
                     self.answer(connection)
                 elif connection.recv(1, socket.MSG_PEEK) == b"\x05":
@@ -123,21 +137,14 @@ class Proxy:
 
 
 def relay(one: socket.socket, other: socket.socket) -> None:
-    """Pass bytes on in both directions until one side ends."""
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65_536):
-                sink.sendall(data)
-        except OSError:
-            pass  # the other direction ended first
-        for each in (source, sink):
-            try:
-                each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it is closed already
-
-    back = threading.Thread(target=pump, args=[other, one], daemon=True)
-    back.start()
-    pump(one, other)
-    back.join(10)
+    """Pass bytes on in both directions until one side ends. In one thread, since a TLS connection belongs to one."""
+    while True:
+        pending = [each for each in (one, other) if isinstance(each, ssl.SSLSocket) and each.pending()]
+        ready = pending or select.select([one, other], [], [], 10)[0]
+        for source in ready:
+            data = source.recv(65_536)
+            if not data:
+                return
+            (other if source is one else one).sendall(data)
+        if not ready:
+            return

@@ -181,10 +181,6 @@ def test_what_is_not_there_yet_is_named() -> None:
     for setting, value in (("uds", "/socket"), ("local_address", "127.0.0.1"), ("socket_options", [])):
         with pytest.raises(NotImplementedError, match=f"{setting}= yet"):
             http.HTTPTransport(**{setting: value})  # type: ignore[arg-type]
-    # What is for TLS alone may be given, and is of no use before there is TLS.
-    with http.Client(verify=False, cert="x.pem", http2=True) as client:
-        with pytest.raises(http.UnsupportedProtocol, match="https"):
-            client.get("https://127.0.0.1:1/")
 
 
 def test_connections_are_kept_and_used_again() -> None:

@@ -146,10 +146,6 @@ def test_an_answer_that_is_not_http(fails: Callable[..., Any], url: str) -> None
     fails(http.RemoteProtocolError, f"{url}/garbage", host(url))
 
 
-def test_tls_is_not_there_yet(fails: Callable[..., Any]) -> None:
-    fails(http.UnsupportedProtocol, "https://127.0.0.1/", "TLS")
-
-
 @pytest.mark.parametrize("url", ["ftp://h/", "/relative", "", "http://", "://h"])
 def test_urls_that_are_not_http(fails: Callable[..., Any], url: str) -> None:
     fails(http.UnsupportedProtocol, url)

@@ -45,7 +45,7 @@ def test_as_they_complete(runner: asyncio.Runner, url: str) -> None:
 
 def test_errors_are_values_or_raised(runner: asyncio.Runner, url: str, refused_url: str) -> None:
     async def main() -> None:
-        urls = [f"{url}/close", f"{url}/ok", refused_url, "https://127.0.0.1/", "/relative"]
+        urls = [f"{url}/close", f"{url}/ok", refused_url, "ftp://127.0.0.1/", "/relative"]
         results: list[Any] = await http.gather_get(urls, return_exceptions=True)
         kinds = [type(each) for each in results]
         assert kinds == [

@@ -113,7 +113,7 @@ def test_no_response(fetch: Callable[..., HTTPResponse], url: str, refused_url: 
         (refused_url, {}, (httpclient.HTTPConnectError, http.ConnectError, OSError)),
         (f"{url}/close", {}, (httpclient.HTTPStreamClosedError, http.RemoteProtocolError)),
         (f"{url}/delay/3000", {"request_timeout": 0.1}, (httpclient.HTTPTimeoutError, http.ReadTimeout)),
-        ("https://127.0.0.1/", {}, (http.UnsupportedProtocol, ValueError)),
+        ("ftp://127.0.0.1/", {}, (http.UnsupportedProtocol, ValueError)),
         ("http://h:port/", {}, (http.InvalidURL, ValueError)),
         (url, {"headers": {"X": "a\r\nb"}}, (http.LocalProtocolError, ValueError)),
     ]
@@ -199,11 +199,6 @@ def test_compressed(fetch: Callable[..., HTTPResponse], scripted: ScriptedServer
     [
         ("network_interface", "lo"),
         ("prepare_curl_callback", print),
-        ("validate_cert", False),
-        ("ca_certs", "x"),
-        ("client_key", "x"),
-        ("client_cert", "x"),
-        ("ssl_options", {}),
         ("allow_ipv6", False),
     ],
 )

@@ -8,25 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 from aioxide.http import _exceptions as http
 from aioxide.http._config import Limits
-from aioxide.http._core import open_core
+from aioxide.http._core import HTTP1_PROTOCOLS, open_core
 from aioxide.http._proxies import Proxy
+from aioxide.http._tls import ContextSource, context_source
 from aioxide.http._uploads import AsyncUpload, Source
 from aioxide.http._wire import timeouts, wire_url, with_request
 
 from .rules import Fetch
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from aioxide._native import HttpClient, RawResponse, Upload
     from aioxide.http._request import Request
 
     from .messages import HTTPRequest, HTTPResponse
 
 _KEEPALIVE_SECONDS = 5.0
-MAX_PROXIES = 64
+MAX_OTHERS = 64
 
 
 class Cores:
-    """The native pools of a client: one for what goes straight, and one for each proxy that a request has named."""
+    """The native pools of a client: one for most requests, one for each proxy and TLS setting that a request names."""
 
     def __init__(self, max_clients: int) -> None:
         if max_clients < 1:
@@ -34,36 +37,89 @@ class Cores:
         self._limits = Limits(
             max_connections=max_clients, max_keepalive_connections=max_clients, keepalive_expiry=_KEEPALIVE_SECONDS
         )
-        self.direct: HttpClient = open_core(self._limits)
-        self._by_proxy: dict[tuple[Any, ...], HttpClient] = {}
+        self._usual = open_core(self._limits, context_source(True, None, True, HTTP1_PROTOCOLS))
+        self._others: dict[tuple[Any, ...], HttpClient] = {}
 
     def of(self, request: HTTPRequest) -> HttpClient:
-        """The pool for the request. ValueError for a proxy without a port, or one that wants another `auth_mode`."""
-        if not request.proxy_host:
-            return self.direct
-        if not request.proxy_port:
-            raise ValueError("a request with a proxy_host needs its proxy_port")
-        if request.proxy_auth_mode not in (None, "basic"):
-            raise ValueError(f"unsupported proxy_auth_mode {request.proxy_auth_mode}")
-        key = (request.proxy_host, request.proxy_port, request.proxy_username, request.proxy_password)
-        core = self._by_proxy.get(key)
+        """The pool for the request.
+
+        ValueError for a proxy without a port, or one that wants another `auth_mode`; what `create_ssl_context` raises.
+        """
+        proxy, tls = _proxy_key(request), _tls_key(request)
+        if proxy is None and tls is None:
+            return self._usual
+        core = self._others.get((proxy, tls))
         if core is None:
-            if len(self._by_proxy) >= MAX_PROXIES:
-                self._by_proxy.pop(next(iter(self._by_proxy))).close()
-            auth = (request.proxy_username, request.proxy_password or "") if request.proxy_username else None
-            core = open_core(self._limits, Proxy(f"http://{request.proxy_host}:{request.proxy_port}", auth=auth))
-            self._by_proxy[key] = core
+            if len(self._others) >= MAX_OTHERS:
+                self._others.pop(next(iter(self._others))).close()
+            core = open_core(self._limits, _tls_source(request), None if proxy is None else _proxy(request))
+            self._others[proxy, tls] = core
         return core
 
     def statistics(self) -> dict[str, int]:
         """What all of them hold now."""
-        all_of_them = [core.statistics() for core in (self.direct, *self._by_proxy.values())]
+        all_of_them = [core.statistics() for core in (self._usual, *self._others.values())]
         return {name: sum(each[name] for each in all_of_them) for name in all_of_them[0]}
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed once their response is read."""
-        for core in (self.direct, *self._by_proxy.values()):
+        for core in (self._usual, *self._others.values()):
             core.close()
+
+
+def _proxy_key(request: HTTPRequest) -> tuple[Any, ...] | None:
+    if not request.proxy_host:
+        return None
+    if not request.proxy_port:
+        raise ValueError("a request with a proxy_host needs its proxy_port")
+    if request.proxy_auth_mode not in (None, "basic"):
+        raise ValueError(f"unsupported proxy_auth_mode {request.proxy_auth_mode}")
+    return request.proxy_host, request.proxy_port, request.proxy_username, request.proxy_password
+
+
+def _proxy(request: HTTPRequest) -> Proxy:
+    auth = (request.proxy_username, request.proxy_password or "") if request.proxy_username else None
+    return Proxy(f"http://{request.proxy_host}:{request.proxy_port}", auth=auth)
+
+
+def _tls_key(request: HTTPRequest) -> tuple[Any, ...] | None:
+    options = request.ssl_options
+    if isinstance(options, dict):
+        return tuple(sorted((name, str(value)) for name, value in options.items()))
+    if options is not None:
+        return (options,)
+    key = (request.validate_cert, request.ca_certs, request.client_cert, request.client_key)
+    return None if key == (True, None, None, None) else key
+
+
+def _tls_source(request: HTTPRequest) -> ContextSource:
+    options = request.ssl_options
+    if isinstance(options, dict):
+        return context_source(_context_of(options), None, True, HTTP1_PROTOCOLS)
+    if options is not None:
+        return context_source(options, None, True, HTTP1_PROTOCOLS)
+    verify = bool(request.validate_cert) and (request.ca_certs or True)
+    cert = request.client_cert and (
+        (request.client_cert, request.client_key) if request.client_key else request.client_cert
+    )
+    return context_source(verify, cert or None, True, HTTP1_PROTOCOLS)
+
+
+def _context_of(options: dict[str, Any]) -> SSLContext:
+    """The context that a dict of Tornado's stands for: checked is what it asks to be checked, which may be nothing."""
+    import ssl
+
+    context = ssl.SSLContext(options.get("ssl_version", ssl.PROTOCOL_TLS_CLIENT))
+    if "certfile" in options:
+        context.load_cert_chain(options["certfile"], options.get("keyfile"))
+    if "cert_reqs" in options:
+        context.check_hostname = options["cert_reqs"] != ssl.CERT_NONE
+        context.verify_mode = options["cert_reqs"]
+    if "ca_certs" in options:
+        context.load_verify_locations(options["ca_certs"])
+    if "ciphers" in options:
+        context.set_ciphers(options["ciphers"])
+    return context
 
 
 async def carry_out(cores: Cores, fetch: Fetch) -> HTTPResponse:

@@ -66,9 +66,12 @@ class HTTPRequest:
 
     `proxy_host` and `proxy_port` name an HTTP proxy.
 
+    For https: `validate_cert` False checks no certificate, `ca_certs` names a file of authorities, `client_cert` and
+    `client_key` the client's own certificate. `ssl_options` takes the place of them all: an `ssl.SSLContext`, or a dict
+    with the ``certfile``, ``keyfile``, ``cert_reqs``, ``ca_certs``, ``ciphers`` and ``ssl_version`` of Tornado's.
+
     Not there yet, and refused by ``fetch`` with NotImplementedError unless left at its default: `network_interface`,
-    `prepare_curl_callback`, `validate_cert`, `ca_certs`, `client_key`, `client_cert`, `ssl_options`, and `allow_ipv6`
-    as False.
+    `prepare_curl_callback`, and `allow_ipv6` as False.
 
     >>> HTTPRequest("http://example.com/", method="POST", body="text").body
     b'text'

@@ -6,6 +6,7 @@ import asyncio
 import io
 import unicodedata
 from collections.abc import Callable
+from ssl import SSLError
 from typing import Any
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
@@ -166,9 +167,15 @@ def _their_error(error: Exception) -> Exception:
     if isinstance(error, http.PoolTimeout):
         return HTTPTimeoutError("Timeout in request queue")
     if isinstance(error, http.ConnectTimeout):
-        return HTTPTimeoutError("Timeout while connecting")
+        peer, _, rest = str(error).partition(": ")
+        in_handshake = rest.endswith("in the TLS handshake")
+        return HTTPTimeoutError(
+            f"Timeout during TLS handshake with {peer}" if in_handshake else "Timeout while connecting"
+        )
     if isinstance(error, http.TimeoutException):
         return HTTPTimeoutError("Timeout during request")
+    if isinstance(error, http.ConnectError) and isinstance(error.__cause__, SSLError):
+        return error.__cause__
     if isinstance(error, http.ConnectError):
         return ConnectionError(str(error))
     if isinstance(error, (http.UnsupportedProtocol, http.InvalidURL, http.LocalProtocolError)):

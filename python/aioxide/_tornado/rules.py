@@ -34,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "max_redirects": 5,
     "decompress_response": True,
     "allow_nonstandard_methods": False,
+    "validate_cert": True,
 }
 """What a parameter that is None stands for."""
 
@@ -41,12 +42,7 @@ DEFAULTS: dict[str, Any] = {
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "network_interface": (None,),
     "prepare_curl_callback": (None,),
-    "validate_cert": (None, True),
-    "ca_certs": (None,),
     "allow_ipv6": (None, True),
-    "client_key": (None,),
-    "client_cert": (None,),
-    "ssl_options": (None,),
 }
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -54,6 +50,7 @@ _TIME_INFO = {
     "queue": "queue",
     "dns": "namelookup",
     "connect": "connect",
+    "tls": "appconnect",
     "sent": "pretransfer",
     "first_byte": "starttransfer",
     "total": "total",

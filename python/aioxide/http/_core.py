@@ -5,21 +5,30 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from ._tls import context_source
+
 if TYPE_CHECKING:
     from aioxide._native import HttpClient
 
     from ._config import Limits
     from ._proxies import Proxy
+    from ._tls import ContextSource
+
+HTTP1_PROTOCOLS = ("http/1.1",)
 
 
-def open_core(limits: Limits, proxy: Proxy | None = None) -> HttpClient:
-    """New connection pools with these limits, for any thread and any loop; all through the proxy, if there is one."""
+def open_core(limits: Limits, tls: ContextSource, proxy: Proxy | None = None) -> HttpClient:
+    """New connection pools with these limits, for any thread and any loop.
+
+    `tls` gives the context of connections for https. All go through the proxy, if there is one.
+    """
     from aioxide._native import HttpClient
 
     return HttpClient(
         max_connections=limits.max_connections,
         max_keepalive_connections=limits.max_keepalive_connections,
         keepalive_expiry=limits.keepalive_expiry,
+        ssl_context=tls,
         **({} if proxy is None else _proxy_settings(proxy)),
     )
 
@@ -30,6 +39,9 @@ def _proxy_settings(proxy: Proxy) -> dict[str, Any]:
         "proxy_auth": proxy.raw_auth,
         "proxy_headers": proxy.headers._list,
         "proxy_tunnel": proxy.tunnel,
+        "proxy_ssl_context": context_source(
+            True if proxy.ssl_context is None else proxy.ssl_context, None, True, HTTP1_PROTOCOLS
+        ),
     }
 
 

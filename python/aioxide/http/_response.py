@@ -14,7 +14,7 @@ from ._decoders import ContentDecoder, LineDecoder, content_decoder
 from ._exceptions import DecodingError, HTTPStatusError, ResponseNotRead, StreamClosed, StreamConsumed
 from ._headers import Headers, HeaderTypes
 from ._status_codes import codes
-from ._streams import Rechunker
+from ._streams import NetworkStream, Rechunker
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -168,12 +168,17 @@ class Response:
 
     @property
     def extensions(self) -> dict[str, Any]:
-        """What does not fit elsewhere: ``http_version`` and ``reason_phrase`` as bytes."""
+        """What does not fit elsewhere.
+
+        ``http_version`` and ``reason_phrase`` as bytes; ``network_stream``, whose `get_extra_info` tells of the
+        connection.
+        """
         if self._extensions is None:
             self._extensions = {}
             if self._raw is not None:
                 self._extensions["http_version"] = self._raw.http_version.encode("ascii", "replace")
                 self._extensions["reason_phrase"] = self._raw.reason.encode("ascii", "replace")
+                self._extensions["network_stream"] = NetworkStream(self._raw)
         return self._extensions
 
     @extensions.setter
@@ -196,8 +201,8 @@ class Response:
     def timeline(self) -> dict[str, float]:
         """Where the time went: seconds since the request was made, by event.
 
-        Those known of ``queue``, ``dns``, ``connect``, ``sent``, ``first_byte``, ``total``. Empty for a response that
-        was made by hand.
+        Those known of ``queue``, ``dns``, ``connect``, ``tls``, ``sent``, ``first_byte``, ``total``. Empty for a
+        response that was made by hand.
         """
         return {} if self._raw is None else dict(self._raw.timings)
 
@@ -522,9 +527,11 @@ class Response:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __getstate__(self) -> dict[str, Any]:
-        _ = self.extensions  # the core's answer stays behind, so what it says is copied first
+        # The core's answer stays behind, so what it says is copied first.
+        extensions = {name: value for name, value in self.extensions.items() if name != "network_stream"}
         dropped = ("stream", "_raw", "is_closed", "_started", "next_request")
-        return {name: value for name, value in self.__dict__.items() if name not in dropped}
+        kept = {name: value for name, value in self.__dict__.items() if name not in dropped}
+        return {**kept, "_extensions": extensions}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -14,6 +14,20 @@ if TYPE_CHECKING:
     from ._request import Request
 
 
+class NetworkStream:
+    """The connection that a response came by. What is known of it, not what is read from it or written to it."""
+
+    def __init__(self, raw: RawResponse) -> None:
+        self._raw = raw
+
+    def get_extra_info(self, info: str) -> Any:
+        """``ssl_object`` (the connection's own `ssl.SSLObject`), ``client_addr``, ``server_addr``; None for others.
+
+        Behind a proxy the address is the proxy's.
+        """
+        return self._raw.connection_info(info)
+
+
 class BlockingBody(SyncByteStream):
     """The body of an answer that a blocking call asked for."""
 

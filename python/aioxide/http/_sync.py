@@ -45,8 +45,8 @@ class Client(BaseClient):
     `params`, `headers`, `cookies`, `auth`, `timeout`, `follow_redirects` hold for every request that does not say
     otherwise; relative URLs are appended to `base_url`. `transport` takes the place of the native core, `mounts` does
     so for the URLs of a pattern, `proxy` is the proxy of all requests; else the environment names proxies, unless
-    `trust_env` is False. `verify` and `cert` are for https and `http2` is for TLS, which is not there yet: a request
-    for an https URL raises UnsupportedProtocol. NotImplementedError for `http1` False. Beyond httpx: a body that
+    `trust_env` is False. `verify` and `cert` are for https, as `create_ssl_context` says; an `ssl.SSLContext` is
+    honoured whole. `http2` changes nothing yet, and `http1` False raises NotImplementedError. Beyond httpx: a body that
     decodes to more than `max_decoded_bytes` raises DecodingError, which is what a decompression bomb needs; `retry`
     says when a request is sent once more.
 

@@ -31,6 +31,14 @@ def wire_url(request: Request) -> str:
     return str(url)
 
 
+def terms(request: Request) -> dict[str, Any]:
+    """The limits on time of the request, and whom its server must prove to be, by the names that the core has."""
+    given = timeouts(request)
+    if (name := request.extensions.get("sni_hostname")) is not None:
+        given["server_name"] = name.decode("ascii") if isinstance(name, bytes) else name
+    return given
+
+
 def timeouts(request: Request) -> dict[str, Any]:
     """The limits on time of the request, by the names that the core has for them."""
     limits: Mapping[str, float | None] = request.extensions.get("timeout") or _NO_TIMEOUT

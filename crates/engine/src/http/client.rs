@@ -4,15 +4,19 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use url::Url;
+
 use super::connection::Connection;
+use super::dial::Dialer;
 use super::error::{Error, ErrorKind, Phase, Result};
 use super::phases::Phases;
 use super::pool::{self, Acquire, Grant, Limits, Pool, Remote, Statistics};
 use super::proxy::{Proxy, Route};
 use super::redirect;
-use super::request::{Head, Request};
+use super::request::{Head, Request, check_tls};
 use super::response::{Answer, Response};
 use crate::handle::{LoopHandle, now_ns};
+use crate::transport::tls::Connector;
 
 /// A connection that was in use so recently is not looked at before it is used again: that would cost a system call.
 const RECENT_NANOS: u64 = 1_000_000;
@@ -37,21 +41,31 @@ struct Inner {
     handle: LoopHandle,
     pool: Rc<Pool>,
     proxy: Option<Arc<Proxy>>,
+    tls: Option<Arc<dyn Connector>>,
     control: ClientControl,
 }
 
-/// What a client is made with; from [`Limits`] alone, one without a proxy.
-#[derive(Clone, Debug, Default)]
+/// What a client is made with; from [`Limits`] alone, one without a proxy and without TLS.
+#[derive(Clone, Default)]
 pub struct Settings {
     /// How many connections it may have.
     pub limits: Limits,
     /// The proxy that its requests go through.
     pub proxy: Option<Arc<Proxy>>,
+    /// What makes its TLS sessions; without it, https cannot be fetched.
+    pub tls: Option<Arc<dyn Connector>>,
 }
 
 impl From<Limits> for Settings {
     fn from(limits: Limits) -> Self {
-        Self { limits, proxy: None }
+        Self { limits, ..Self::default() }
+    }
+}
+
+impl Inner {
+    fn dialer(&self, url: &Url) -> Dialer<'_> {
+        let route = Route::new(url, self.proxy.as_deref());
+        Dialer { handle: &self.handle, route, tls: self.tls.as_deref() }
     }
 }
 
@@ -110,7 +124,8 @@ impl Client {
         let remote = Arc::new(Remote::default());
         let pool = Pool::new(settings.limits, Arc::clone(&remote));
         handle.spawn(pool::keep(handle.clone(), Rc::clone(&pool), key)).detach();
-        Self(Rc::new(Inner { handle: handle.clone(), pool, proxy: settings.proxy, control: ClientControl(remote) }))
+        let Settings { proxy, tls, .. } = settings;
+        Self(Rc::new(Inner { handle: handle.clone(), pool, proxy, tls, control: ClientControl(remote) }))
     }
 
     /// Closes idle connections, and each other one once its response is read. Later requests fail with
@@ -145,17 +160,18 @@ impl Client {
     }
 
     async fn fetch_boxed(self, mut request: Box<Request>) -> Result<Response> {
-        let Inner { handle, pool, proxy, control } = &*self.0;
+        let Inner { handle, pool, tls, control, .. } = &*self.0;
         if control.0.is_closed() {
             return Err(Error::closed(request.authority()));
         }
+        check_tls(&request.url, tls.is_some())?;
         let in_flight = pool.begin_request();
         let now = now_ns();
-        let mut acquire = pool.acquire(request.authority(), now);
+        let mut acquire = pool.acquire(&request.pool_key(), now);
         let mut phases = Box::new(Phases::begin(handle, &request, acquire.name(), now));
         let mut redirects = 0;
         loop {
-            let answer = exchange(handle, acquire, proxy.as_deref(), &mut request, &mut phases).await?;
+            let answer = exchange(self.0.dialer(&request.url), acquire, &mut request, &mut phases).await?;
             if request.max_redirects == 0 {
                 return Ok(Response::new(answer, request.url, redirects, phases, in_flight));
             }
@@ -175,22 +191,17 @@ impl Client {
             // Rare enough for its state to live apart, so that every other request's future is smaller.
             Box::pin(answer.recycle()).await;
             redirect::follow(&mut request, status, target);
-            acquire = pool.acquire(request.authority(), now_ns());
+            check_tls(&request.url, tls.is_some())?;
+            acquire = pool.acquire(&request.pool_key(), now_ns());
             phases.name = acquire.name();
         }
     }
 }
 
 /// One request and the head of its response, on a connection of the pool or a new one.
-async fn exchange(
-    handle: &LoopHandle,
-    acquire: Acquire,
-    proxy: Option<&Proxy>,
-    request: &mut Request,
-    phases: &mut Phases,
-) -> Result<Answer> {
+async fn exchange(dialer: Dialer<'_>, acquire: Acquire, request: &mut Request, phases: &mut Phases) -> Result<Answer> {
     let host_header = acquire.host_header();
-    let route = Route::new(&request.url, proxy);
+    let route = dialer.route;
     // What cannot be sent is refused before anything is asked of the network.
     let mut head = Head::new(request, &host_header, route)?;
     phases.enter(Phase::Queueing, now_ns());
@@ -204,7 +215,7 @@ async fn exchange(
         let was_idle = idle.is_some();
         let mut connection = match idle.take() {
             Some(connection) => connection,
-            None => Box::pin(Connection::open(handle, &request.url, route, phases)).await?,
+            None => Box::pin(Connection::open(dialer, request, phases)).await?,
         };
         match connection.exchange(head, request, phases).await {
             Ok(response) => return Ok(Answer::new(response, connection, lease)),

@@ -4,25 +4,28 @@
 //! connection within its own future, so an exchange costs no spawn and no wake-up between tasks. Nobody polls an idle
 //! connection; its socket is looked at when it is taken out of the pool.
 
+use std::any::Any;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use url::Url;
 
-use super::dial::dial;
-use super::error::{Error, ErrorKind, Phase, Result, io_words};
+use super::dial::{Dialed, Dialer};
+use super::error::{Error, ErrorKind, Phase, Result};
 use super::expect::Expectation;
 use super::io::{Direction, Traffic, WatchedStream};
 use super::phases::Phases;
-use super::proxy::Route;
 use super::request::{Head, Request, SentBody};
-use crate::handle::{LoopHandle, now_ns};
-use crate::transport::TcpStream;
+use crate::handle::now_ns;
+use crate::transport::ByteStream;
+
+const NO_ANSWER: &str = "the server closed the connection without an answer";
 
 /// A connection that speaks HTTP/1.1.
 pub(super) struct Connection {
@@ -30,20 +33,24 @@ pub(super) struct Connection {
     driver: http1::Connection<WatchedStream, SentBody>,
     /// hyper is done with it.
     finished: bool,
-    stream: Rc<TcpStream>,
+    stream: Rc<dyn ByteStream>,
+    /// What the host wants to know of its TLS session.
+    pub facts: Option<Arc<dyn Any + Send + Sync>>,
+    /// This end's and the peer's.
+    pub addresses: (Option<SocketAddr>, SocketAddr),
     pub traffic: Rc<Traffic>,
 }
 
 impl Connection {
-    /// Makes a connection to the URL's origin, by its route.
-    pub async fn open(handle: &LoopHandle, url: &Url, route: Route<'_>, phases: &mut Phases) -> Result<Box<Self>> {
-        let stream = dial(handle, url, route, phases).await?;
+    /// Makes a connection for a request.
+    pub async fn open(dialer: Dialer<'_>, request: &Request, phases: &mut Phases) -> Result<Box<Self>> {
+        let Dialed { stream, facts } = dialer.dial(&request.url, request.server_name.as_deref(), phases).await?;
         let traffic = Rc::new(Traffic::default());
         let watched = WatchedStream { stream: Rc::clone(&stream), traffic: Rc::clone(&traffic) };
         let (sender, driver) =
             http1::handshake(watched).await.map_err(|error| phases.error(ErrorKind::Connect, error.to_string()))?;
-        phases.timings.connect = Some(phases.since_start(now_ns()));
-        Ok(Box::new(Self { sender, driver, finished: false, stream, traffic }))
+        let addresses = stream.addresses();
+        Ok(Box::new(Self { sender, driver, finished: false, stream, facts, addresses, traffic }))
     }
 
     /// Whether the last exchange is over and another may begin, as far as is known without asking the socket.
@@ -134,6 +141,8 @@ impl Connection {
                     }
                     return Poll::Ready(answer);
                 }
+                // It saw the end of the connection before it saw the request, which it will not look at any more.
+                None if is_over => return Poll::Ready(Err(phases.error(ErrorKind::RemoteProtocol, NO_ANSWER))),
                 None => {}
             }
             if traffic.awaits_body() {
@@ -150,7 +159,7 @@ impl Connection {
 /// An error of hyper in the client's own terms.
 pub(super) fn explain(error: &hyper::Error, traffic: &Traffic, phases: &Phases) -> Error {
     if let Some(cause) = traffic.sending_error.take() {
-        return phases.error(ErrorKind::Write, io_words(&cause));
+        return Error::io(ErrorKind::Write, phases.phase(), &phases.name, &cause);
     }
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
@@ -163,7 +172,7 @@ pub(super) fn explain(error: &hyper::Error, traffic: &Traffic, phases: &Phases) 
                 Some(Direction::Receiving) => ErrorKind::Read,
                 None => ErrorKind::RemoteProtocol,
             };
-            return phases.error(kind, io_words(cause));
+            return Error::io(kind, phases.phase(), &phases.name, cause);
         }
         source = cause.source();
     }
@@ -175,7 +184,7 @@ pub(super) fn explain(error: &hyper::Error, traffic: &Traffic, phases: &Phases) 
         return phases.error(ErrorKind::RemoteProtocol, format!("the answer is not HTTP/1.1 ({error})"));
     }
     let detail = match traffic.received.get() {
-        0 => "the server closed the connection without an answer",
+        0 => NO_ANSWER,
         _ if phases.phase() == Phase::Receiving => "the server closed the connection before the body was whole",
         _ => "the server closed the connection before the answer was whole",
     };

@@ -4,13 +4,16 @@
 //!   resolve ─▶ connect ─▶ [TLS with the proxy] ─▶ CONNECT or SOCKS ─▶ [TLS with the origin] ─▶ HTTP
 //! ```
 //!
-//! What stands in brackets is not there yet; a TLS stream goes in between there.
+//! What stands in brackets is left out where neither proxy nor origin is spoken to by TLS. The sessions come from the
+//! host's [`Connector`].
 
+use std::any::Any;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,48 +21,115 @@ use url::Url;
 
 use super::error::{Error, ErrorKind, Phase, Result};
 use super::phases::Phases;
-use super::proxy::Route;
+use super::proxy::{Proxy, Route};
+use super::request::NO_TLS;
 use super::{socks, tunnel};
 use crate::handle::{LoopHandle, now_ns};
-use crate::transport::{TcpStream, forget, resolve};
+use crate::transport::tls::{Connector, TlsByteStream};
+use crate::transport::{ByteStream, TcpStream, forget, resolve};
 
 /// A further address is tried when the one before has not answered after this time, without giving that up
 /// (RFC 8305, "connection attempt delay").
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// A stream on which the URL's origin, or the proxy that forwards to it, can be spoken to.
-pub(super) async fn dial(
-    handle: &LoopHandle,
-    url: &Url,
-    route: Route<'_>,
-    phases: &mut Phases,
-) -> Result<Rc<TcpStream>> {
-    let (host, port) = match route.proxy() {
-        Some(proxy) => (proxy.host(), proxy.port()),
-        None => (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(80)),
-    };
-    phases.enter(Phase::Resolving, now_ns());
-    let resolved = phases.limit(resolve(host, port)).await?;
-    let addresses = resolved.map_err(|error| failure(Phase::Resolving, route, phases, &error))?;
-    let now = now_ns();
-    phases.timings.resolved = Some(phases.since_start(now));
-    phases.enter(Phase::Connecting, now);
-    let connected = phases.limit(connect_first(handle, interleave(addresses))).await?;
-    let stream = Rc::new(connected.map_err(|error| {
-        forget(host);
-        failure(Phase::Connecting, route, phases, &error)
-    })?);
-    match route {
-        Route::Direct | Route::Forward(_) => {}
-        Route::Tunnel(proxy) => phases.limit(tunnel::connect(Rc::clone(&stream), proxy, url)).await??,
-        Route::Socks(proxy) => phases.limit(socks::connect(&stream, proxy, url)).await??,
+/// A connection that HTTP can be spoken on.
+pub(super) struct Dialed {
+    /// With the URL's origin, or the proxy that forwards to it.
+    pub stream: Rc<dyn ByteStream>,
+    /// What the host wants to know of the TLS session with the origin.
+    pub facts: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// What a connection is made by.
+#[derive(Clone, Copy)]
+pub(super) struct Dialer<'a> {
+    pub handle: &'a LoopHandle,
+    pub route: Route<'a>,
+    pub tls: Option<&'a dyn Connector>,
+}
+
+impl Dialer<'_> {
+    /// Makes a connection for `url`, whose server is to prove that it is `server_name` if that is not the URL's host.
+    pub async fn dial(&self, url: &Url, server_name: Option<&str>, phases: &mut Phases) -> Result<Dialed> {
+        let stream = self.connect(url, phases).await?;
+        match self.route {
+            Route::Direct | Route::Forward(_) => {}
+            Route::Tunnel(proxy) => phases.limit(tunnel::connect(Rc::clone(&stream), proxy, url)).await??,
+            Route::Socks(proxy) => phases.limit(socks::connect(&*stream, proxy, url)).await??,
+        }
+        phases.timings.connect = Some(phases.since_start(now_ns()));
+        if url.scheme() != "https" {
+            return Ok(Dialed { stream, facts: None });
+        }
+        let server_name = server_name.map_or_else(|| bare_host(url.host_str().unwrap_or_default()), str::to_owned);
+        let secured = secure(stream, self.tls, &server_name, phases).await?;
+        phases.timings.tls = Some(phases.since_start(now_ns()));
+        Ok(Dialed { facts: secured.facts(), stream: secured.into_stream() })
     }
-    Ok(stream)
+
+    /// A stream to the URL's origin, or to the proxy, secured where the proxy is spoken to by TLS.
+    async fn connect(&self, url: &Url, phases: &mut Phases) -> Result<Rc<dyn ByteStream>> {
+        let Self { handle, route, .. } = *self;
+        let (host, port) = match route.proxy() {
+            Some(proxy) => (proxy.host(), proxy.port()),
+            None => (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(80)),
+        };
+        phases.enter(Phase::Resolving, now_ns());
+        let resolved = phases.limit(resolve(host, port)).await?;
+        let addresses = resolved.map_err(|error| failure(Phase::Resolving, route, phases, &error))?;
+        let now = now_ns();
+        phases.timings.resolved = Some(phases.since_start(now));
+        phases.enter(Phase::Connecting, now);
+        let connected = phases.limit(connect_first(handle, interleave(addresses))).await?;
+        let stream = connected.map_err(|error| {
+            forget(host);
+            failure(Phase::Connecting, route, phases, &error)
+        })?;
+        let stream: Rc<dyn ByteStream> = Rc::new(stream);
+        match route.proxy() {
+            Some(proxy) if proxy.is_secure() => {
+                let secured = secure(stream, proxy.tls(), &bare_host(host), phases).await;
+                let secured = secured.map_err(|error| error.of(&proxy_words(proxy)))?;
+                phases.enter(Phase::Connecting, now_ns());
+                Ok(secured.into_stream())
+            }
+            _ => Ok(stream),
+        }
+    }
+}
+
+/// TLS over `stream`, with its handshake done.
+async fn secure(
+    stream: Rc<dyn ByteStream>,
+    connector: Option<&dyn Connector>,
+    server_name: &str,
+    phases: &mut Phases,
+) -> Result<Rc<dyn TlsByteStream>> {
+    phases.enter(Phase::Securing, now_ns());
+    let failed =
+        |phases: &Phases, error: &io::Error| Error::io(ErrorKind::Connect, Phase::Securing, &phases.name, error);
+    let Some(connector) = connector else {
+        return Err(phases.error(ErrorKind::UnsupportedProtocol, NO_TLS));
+    };
+    let secured = connector.connect(stream, server_name).map_err(|error| failed(phases, &error))?;
+    let handshake = std::future::poll_fn(|context| secured.poll_handshake(context));
+    phases.limit(handshake).await?.map_err(|error| failed(phases, &error))?;
+    Ok(secured)
+}
+
+/// A host as certificates name it: an address without brackets, a name without the dot that may end it.
+fn bare_host(host: &str) -> String {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    bare.strip_suffix('.').unwrap_or(bare).to_owned()
+}
+
+fn proxy_words(proxy: &Proxy) -> String {
+    format!("the proxy {}", proxy.name())
 }
 
 fn failure(phase: Phase, route: Route<'_>, phases: &Phases, error: &io::Error) -> Error {
     match route.proxy() {
-        Some(proxy) => Error::io(ErrorKind::Connect, phase, &format!("the proxy {}", proxy.name()), error),
+        Some(proxy) => Error::io(ErrorKind::Connect, phase, &proxy_words(proxy), error),
         None => Error::io(ErrorKind::Connect, phase, &phases.name, error),
     }
 }
@@ -126,7 +196,14 @@ async fn connect_first(handle: &LoopHandle, addresses: Vec<SocketAddr>) -> io::R
 
 #[cfg(test)]
 mod tests {
-    use super::interleave;
+    use super::{bare_host, interleave};
+
+    #[test]
+    fn certificates_name_hosts_without_brackets_and_dot() {
+        for (host, bare) in [("[::1]", "::1"), ("a.test.", "a.test"), ("127.0.0.1", "127.0.0.1")] {
+            assert_eq!(bare_host(host), bare);
+        }
+    }
 
     #[test]
     fn address_families_take_turns() {

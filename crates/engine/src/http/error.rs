@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::transport::tls::TlsFailure;
+
 /// A [`std::result::Result`] of this client.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -53,6 +55,8 @@ pub enum Phase {
     Resolving,
     /// Connecting.
     Connecting,
+    /// Making the connection secure: the TLS handshake.
+    Securing,
     /// Sending head and body.
     Sending,
     /// Waiting for the head of the response.
@@ -69,6 +73,7 @@ impl Phase {
             Self::Queueing => "while waiting for a connection of the pool",
             Self::Resolving => "while looking up the host",
             Self::Connecting => "while connecting",
+            Self::Securing => "in the TLS handshake",
             Self::Sending => "while sending the request",
             Self::Waiting => "while waiting for the response",
             Self::Receiving => "while receiving the body",
@@ -81,6 +86,7 @@ impl Phase {
             Self::Preparing | Self::Queueing => "queue",
             Self::Resolving => "DNS",
             Self::Connecting => "connect",
+            Self::Securing => "TLS",
             Self::Sending => "send",
             Self::Waiting => "first byte",
             Self::Receiving => "body",
@@ -91,7 +97,7 @@ impl Phase {
     pub(super) fn timeout_kind(self) -> ErrorKind {
         match self {
             Self::Preparing | Self::Queueing => ErrorKind::PoolTimeout,
-            Self::Resolving | Self::Connecting => ErrorKind::ConnectTimeout,
+            Self::Resolving | Self::Connecting | Self::Securing => ErrorKind::ConnectTimeout,
             Self::Sending => ErrorKind::WriteTimeout,
             Self::Waiting | Self::Receiving => ErrorKind::ReadTimeout,
         }
@@ -120,15 +126,25 @@ struct Facts {
     phase: Phase,
     host: String,
     detail: String,
+    /// What the TLS library said.
+    source: Option<TlsFailure>,
 }
 
 impl Error {
     pub(super) fn new(kind: ErrorKind, phase: Phase, host: &str, detail: impl Into<String>) -> Self {
-        Self(Box::new(Facts { kind, phase, host: host.to_owned(), detail: detail.into() }))
+        Self(Box::new(Facts { kind, phase, host: host.to_owned(), detail: detail.into(), source: None }))
     }
 
     pub(super) fn io(kind: ErrorKind, phase: Phase, host: &str, error: &io::Error) -> Self {
-        Self::new(kind, phase, host, io_words(error))
+        let mut made = Self::new(kind, phase, host, io_words(error));
+        made.0.source = error.get_ref().and_then(|source| source.downcast_ref::<TlsFailure>()).cloned();
+        made
+    }
+
+    /// The same, as an error of whoever is named.
+    pub(super) fn of(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.0.host);
+        self
     }
 
     pub(super) fn closed(host: &str) -> Self {
@@ -165,11 +181,19 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    /// What the TLS library said, if it is the cause: in its own type.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(TlsFailure::error)
+    }
+}
 
-/// An error of the system in a few words, without its number.
+/// An error of the system in a few words, without its number; one of a TLS library in that library's words.
 pub(super) fn io_words(error: &io::Error) -> String {
     let text = error.to_string();
+    if error.get_ref().is_some_and(|source| source.is::<TlsFailure>()) {
+        return text;
+    }
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut characters = text.chars();
     match characters.next() {

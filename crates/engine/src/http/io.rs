@@ -8,13 +8,13 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-use crate::transport::TcpStream;
+use crate::transport::ByteStream;
 
 /// What passed through a connection since [`Traffic::begin`]: the phase of a request, and whether it goes on, can be
 /// told from this alone.
 #[derive(Default)]
 pub(super) struct Traffic {
-    /// Bytes taken by the kernel.
+    /// Bytes taken by the kernel, or by TLS on their way there.
     pub sent: Cell<u64>,
     /// Bytes received.
     pub received: Cell<u64>,
@@ -66,9 +66,9 @@ impl Traffic {
     }
 }
 
-/// A TCP stream that is watched by [`Traffic`].
+/// A stream that is watched by [`Traffic`].
 pub(super) struct WatchedStream {
-    pub stream: Rc<TcpStream>,
+    pub stream: Rc<dyn ByteStream>,
     pub traffic: Rc<Traffic>,
 }
 
@@ -134,12 +134,7 @@ impl Write for WatchedStream {
         if self.traffic.failed.get() == Some(Direction::Sending) {
             return Poll::Ready(Ok(length));
         }
-        // A lone piece is sent by the cheaper system call.
-        let mut filled = slices.iter().filter(|slice| !slice.is_empty());
-        let result = match (filled.next(), filled.next()) {
-            (Some(only), None) => self.stream.poll_write(context, only),
-            _ => self.stream.poll_write_vectored(context, slices),
-        };
+        let result = self.stream.poll_write_vectored(context, slices);
         self.wrote(result, length)
     }
 
@@ -147,15 +142,15 @@ impl Write for WatchedStream {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.traffic.failed.get() == Some(Direction::Sending) {
+            return Poll::Ready(Ok(()));
+        }
+        let result = self.stream.poll_flush(context);
+        self.wrote(result.map_ok(|()| 0), 0).map_ok(drop)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(match self.stream.shutdown_write() {
-            // The peer was faster.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            result => result,
-        })
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_shutdown(context)
     }
 }

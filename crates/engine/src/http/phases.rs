@@ -22,8 +22,10 @@ pub struct Timings {
     pub queue: Option<Duration>,
     /// The host's addresses were known.
     pub resolved: Option<Duration>,
-    /// The connection was made.
+    /// The connection was made, through a proxy where there is one.
     pub connect: Option<Duration>,
+    /// The TLS handshake was done.
+    pub tls: Option<Duration>,
     /// The last byte of the request was handed to the kernel.
     pub sent: Option<Duration>,
     /// The first byte of the response came.
@@ -82,8 +84,9 @@ impl Phases {
     }
 
     pub fn enter(&mut self, phase: Phase, now: u64) {
-        // Looking up and connecting share one limit.
-        if !(self.phase == Phase::Resolving && phase == Phase::Connecting) {
+        // All that it takes to have a connection shares one limit.
+        let connects = |phase| matches!(phase, Phase::Resolving | Phase::Connecting | Phase::Securing);
+        if !(connects(self.phase) && connects(phase)) {
             self.due = self.limit_of(phase).map_or(NEVER, |limit| after(now, limit)).min(self.total_due);
         }
         self.paused = false;
@@ -125,7 +128,7 @@ impl Phases {
         match phase {
             Phase::Preparing => None,
             Phase::Queueing => self.timeouts.pool,
-            Phase::Resolving | Phase::Connecting => self.timeouts.connect,
+            Phase::Resolving | Phase::Connecting | Phase::Securing => self.timeouts.connect,
             Phase::Sending => self.timeouts.write,
             Phase::Waiting | Phase::Receiving => self.timeouts.read,
         }

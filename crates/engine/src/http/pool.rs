@@ -111,8 +111,11 @@ impl Remote {
     }
 }
 
-/// Host, port, and what is known of them.
+/// Scheme, host and port, and what is known of them.
 struct Origin {
+    /// See [`Request::pool_key`](super::Request).
+    key: Rc<str>,
+    /// Host and port.
     name: Rc<str>,
     host: HeaderValue,
     idle: Chain,
@@ -146,7 +149,7 @@ pub(super) enum Grant {
 
 #[derive(Default)]
 struct State {
-    names: HashMap<Rc<str>, usize>,
+    keys: HashMap<Rc<str>, usize>,
     origins: Slab<Origin>,
     idle: Nodes<Idle>,
     /// By the time when they became idle.
@@ -180,10 +183,10 @@ impl Pool {
         Rc::new(Self { limits, state: RefCell::default(), remote })
     }
 
-    /// Waits for a connection to `name` (host and port), or for the right to make one.
-    pub fn acquire(self: &Rc<Self>, name: &str, now: u64) -> Acquire {
+    /// Waits for a connection to the origin of `key`, or for the right to make one.
+    pub fn acquire(self: &Rc<Self>, key: &str, now: u64) -> Acquire {
         let mut state = self.state.borrow_mut();
-        let origin = state.use_origin(name);
+        let origin = state.use_origin(key);
         let acquire = |progress| Acquire { pool: Rc::clone(self), origin, progress };
         if let Some(key) = state.origins[origin].idle.last() {
             let idle = state.take_idle(key);
@@ -333,17 +336,19 @@ impl Drop for Pool {
 }
 
 impl State {
-    fn use_origin(&mut self, name: &str) -> usize {
-        if let Some(&origin) = self.names.get(name) {
+    fn use_origin(&mut self, key: &str) -> usize {
+        if let Some(&origin) = self.keys.get(key) {
             self.origins[origin].users += 1;
             return origin;
         }
-        let name: Rc<str> = name.into();
+        let after_scheme = key.split_once("://").map_or(key, |(_, rest)| rest);
+        let name: Rc<str> = after_scheme.split(' ').next().unwrap_or_default().into();
+        let key: Rc<str> = key.into();
         // A parsed URL's authority is plain ASCII.
         let host = HeaderValue::from_str(&name).unwrap_or_else(|_| HeaderValue::from_static(""));
         let (idle, waiting) = (Chain::default(), Chain::default());
-        let origin = self.origins.insert(Origin { name: Rc::clone(&name), host, idle, waiting, users: 1 });
-        self.names.insert(name, origin);
+        let origin = self.origins.insert(Origin { key: Rc::clone(&key), name, host, idle, waiting, users: 1 });
+        self.keys.insert(key, origin);
         origin
     }
 
@@ -351,7 +356,7 @@ impl State {
         let entry = &mut self.origins[origin];
         entry.users -= 1;
         if entry.users == 0 {
-            self.names.remove(&entry.name);
+            self.keys.remove(&entry.key);
             self.origins.remove(origin);
         }
     }

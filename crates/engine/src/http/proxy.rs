@@ -1,6 +1,7 @@
 //! Proxies: which there are, and how a request goes through one.
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::header::{HeaderName, HeaderValue, PROXY_AUTHORIZATION};
 use http::{HeaderMap, Uri};
@@ -8,6 +9,7 @@ use url::{Host, Url};
 
 use super::error::{Error, ErrorKind, Phase, Result};
 use super::request::authority;
+use crate::transport::tls::Connector;
 
 /// A proxy. Its `Debug` form shows no credentials.
 ///
@@ -26,11 +28,14 @@ pub struct Proxy {
     pub(super) credentials: Option<(Vec<u8>, Vec<u8>)>,
     headers: HeaderMap,
     tunnel: bool,
+    /// For the connections with the proxy itself.
+    tls: Option<Arc<dyn Connector>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scheme {
     Http,
+    Https,
     Socks5,
 }
 
@@ -48,20 +53,22 @@ pub(super) enum Route<'a> {
 }
 
 impl Proxy {
-    /// The proxy at `url`: by `http://` one that forwards requests, by `socks5://` or `socks5h://` a SOCKS 5 proxy, which
-    /// looks the names up itself in both cases. User and password are taken from the URL.
+    /// The proxy at `url`: by `http://` or `https://` one that forwards requests, by `socks5://` or `socks5h://` a SOCKS 5
+    /// proxy, which looks the names up itself in both cases. User and password are taken from the URL. One by
+    /// `https://` needs [`Proxy::set_tls`].
     ///
     /// # Errors
-    /// `InvalidUrl`, and `UnsupportedProtocol` for another scheme, `https://` for now included.
+    /// `InvalidUrl`, and `UnsupportedProtocol` for another scheme.
     pub fn new(url: &str) -> Result<Self> {
         let refuse = |kind, detail: String| Error::new(kind, Phase::Preparing, "", detail);
         let parsed = Url::parse(url)
             .map_err(|error| refuse(ErrorKind::InvalidUrl, format!("the proxy's URL cannot be understood: {error}")))?;
         let (scheme, default_port) = match parsed.scheme() {
             "http" => (Scheme::Http, 80),
+            "https" => (Scheme::Https, 443),
             "socks5" | "socks5h" => (Scheme::Socks5, 1080),
             other => {
-                let detail = format!("a proxy by {other}:// is not supported; http, socks5 and socks5h are");
+                let detail = format!("a proxy by {other}:// is not supported; http, https, socks5 and socks5h are");
                 return Err(refuse(ErrorKind::UnsupportedProtocol, detail));
             }
         };
@@ -75,6 +82,7 @@ impl Proxy {
             credentials: None,
             headers: HeaderMap::new(),
             tunnel: false,
+            tls: None,
         };
         if !parsed.username().is_empty() || parsed.password().is_some() {
             proxy.set_credentials(&unescape(parsed.username()), &unescape(parsed.password().unwrap_or_default()))?;
@@ -92,7 +100,7 @@ impl Proxy {
             return Err(Error::new(ErrorKind::LocalProtocol, Phase::Preparing, &self.name(), detail));
         }
         self.credentials = Some((user.to_vec(), password.to_vec()));
-        if self.scheme == Scheme::Http {
+        if self.scheme != Scheme::Socks5 {
             let token = base64(&[user, b":", password].concat());
             if let Ok(mut value) = HeaderValue::from_str(&format!("Basic {token}")) {
                 value.set_sensitive(true);
@@ -124,6 +132,19 @@ impl Proxy {
         self.tunnel = tunnel;
     }
 
+    /// What makes the TLS sessions with the proxy itself, if that is by `https://`.
+    pub fn set_tls(&mut self, tls: Arc<dyn Connector>) {
+        self.tls = Some(tls);
+    }
+
+    pub(super) fn is_secure(&self) -> bool {
+        self.scheme == Scheme::Https
+    }
+
+    pub(super) fn tls(&self) -> Option<&dyn Connector> {
+        self.tls.as_deref()
+    }
+
     /// Host and port, for messages.
     pub(super) fn name(&self) -> String {
         format!("{}:{}", self.host, self.port)
@@ -149,7 +170,11 @@ impl Proxy {
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.scheme == Scheme::Http { "http" } else { "socks5" };
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+            Scheme::Socks5 => "socks5",
+        };
         write!(formatter, "Proxy({scheme}://{})", self.name())
     }
 }

@@ -54,6 +54,7 @@ pub(super) fn follow(request: &mut Request, status: StatusCode, target: Url) {
         for name in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE] {
             request.headers.remove(name);
         }
+        request.server_name = None;
     }
     request.headers.remove(HOST);
     request.url = target;

@@ -1,5 +1,6 @@
 //! The request: what the caller gives, checked before anything is asked of the network.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::pin::Pin;
@@ -35,6 +36,8 @@ pub struct Request {
     /// A successful response that begins before the whole body was sent is given out only once it was. Else it is given
     /// out at once, and the rest of the body is sent while the response is read.
     pub sends_first: bool,
+    /// Whom the server of an https URL must prove to be, and is asked for by name (SNI), if it is not the URL's host.
+    pub server_name: Option<String>,
     /// While the timeline records: the lane that shows what the request waits for, such as that of a thread that
     /// blocks on it. `None` gives the request a lane of its own.
     pub lane: Option<LaneId>,
@@ -121,7 +124,7 @@ impl Request {
     /// use aioxide::http::{ErrorKind, Request};
     /// let request = Request::new("PUT", "http://127.0.0.1:8000/a?b=c#d")?;
     /// assert_eq!(request.url.path(), "/a");
-    /// assert_eq!(Request::new("GET", "https://127.0.0.1/").unwrap_err().kind(), ErrorKind::UnsupportedProtocol);
+    /// assert_eq!(Request::new("GET", "ftp://127.0.0.1/").unwrap_err().kind(), ErrorKind::UnsupportedProtocol);
     /// # Ok::<(), aioxide::http::Error>(())
     /// ```
     ///
@@ -141,6 +144,7 @@ impl Request {
             timeouts: Timeouts::default(),
             max_redirects: 0,
             sends_first: false,
+            server_name: None,
             lane: None,
         })
     }
@@ -182,6 +186,19 @@ impl Request {
     #[must_use]
     pub fn authority(&self) -> &str {
         authority(&self.url)
+    }
+
+    /// What requests must have in common to share connections: scheme, host and port, and a server name of their own.
+    pub(super) fn pool_key(&self) -> Cow<'_, str> {
+        let url = &self.url;
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        match &self.server_name {
+            None if !has_user => Cow::Borrowed(&url[..Position::AfterPort]),
+            name => {
+                let name = name.as_ref().map_or_else(String::new, |name| format!(" {name}"));
+                Cow::Owned(format!("{}://{}{name}", url.scheme(), authority(url)))
+            }
+        }
     }
 }
 
@@ -245,14 +262,24 @@ fn parse_whole_url(text: &str) -> Result<Url> {
     Ok(url)
 }
 
-/// Refuses schemes other than `http`.
+/// Refuses schemes other than `http` and `https`.
 pub(super) fn check_scheme(url: &Url) -> Result<()> {
     let detail = match url.scheme() {
-        "http" => return Ok(()),
-        "https" => "https cannot be fetched yet: this client has no TLS so far".to_owned(),
-        other => format!("the scheme {other:?} is not http"),
+        "http" | "https" => return Ok(()),
+        other => format!("the scheme {other:?} is not http or https"),
     };
     Err(Error::new(ErrorKind::UnsupportedProtocol, Phase::Preparing, authority(url), detail))
+}
+
+/// Why https cannot be fetched by a client without TLS.
+pub(super) const NO_TLS: &str = "https cannot be fetched: this client was made without TLS";
+
+/// Refuses `https` where there is no TLS.
+pub(super) fn check_tls(url: &Url, has_tls: bool) -> Result<()> {
+    if has_tls || url.scheme() != "https" {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::UnsupportedProtocol, Phase::Preparing, authority(url), NO_TLS))
 }
 
 /// What goes over the wire, apart from the body.

@@ -1,7 +1,10 @@
 //! The response: its head, and a body that comes as it is asked for.
 
+use std::any::Any;
 use std::fmt;
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -36,6 +39,10 @@ pub struct Response {
     pub url: Url,
     /// The number of redirects that were followed.
     pub redirects: u32,
+    /// What the host wants to know of the connection's TLS session ([`Session::facts`](crate::transport::tls::Session)).
+    pub tls: Option<Arc<dyn Any + Send + Sync>>,
+    /// This end's address and the peer's, which may be a proxy.
+    pub addresses: (Option<SocketAddr>, SocketAddr),
     reason: Option<ReasonPhrase>,
     body: ResponseBody,
 }
@@ -93,6 +100,7 @@ impl Response {
     pub(super) fn new(answer: Answer, url: Url, redirects: u32, mut phases: Box<Phases>, in_flight: InFlight) -> Self {
         let Answer { mut head, incoming, connection, lease } = answer;
         phases.enter(Phase::Receiving, now_ns());
+        let (tls, addresses) = (connection.facts.clone(), connection.addresses);
         let carrier = Some((connection, lease));
         Self {
             status: head.status,
@@ -100,6 +108,8 @@ impl Response {
             headers: head.headers,
             url,
             redirects,
+            tls,
+            addresses,
             reason: head.extensions.remove(),
             body: ResponseBody { incoming, carrier, phases, failure: None, _in_flight: in_flight },
         }

@@ -8,7 +8,7 @@ use url::{Host, Url};
 
 use super::error::{Result, io_words};
 use super::proxy::{Proxy, destination};
-use crate::transport::TcpStream;
+use crate::transport::ByteStream;
 
 const VERSION: u8 = 5;
 const NO_AUTHENTICATION: u8 = 0;
@@ -21,7 +21,7 @@ const IPV6: u8 = 4;
 
 /// Asks the proxy, to which `stream` is connected, for a tunnel to the URL's host. From then on the stream is one to
 /// that host.
-pub(super) async fn connect(stream: &TcpStream, proxy: &Proxy, url: &Url) -> Result<()> {
+pub(super) async fn connect(stream: &dyn ByteStream, proxy: &Proxy, url: &Url) -> Result<()> {
     let mut channel = Channel { stream, proxy };
     authenticate(&mut channel).await?;
     channel.send(&request(proxy, url)?).await?;
@@ -119,7 +119,7 @@ fn reply_words(reply: u8) -> &'static str {
 
 /// The conversation with the proxy. It never receives more than it must: what follows is the tunnel's.
 struct Channel<'a> {
-    stream: &'a TcpStream,
+    stream: &'a dyn ByteStream,
     proxy: &'a Proxy,
 }
 

@@ -13,11 +13,11 @@ use super::error::{Error, Result};
 use super::io::{Traffic, WatchedStream};
 use super::proxy::{Proxy, destination};
 use super::request::{Body, SentBody};
-use crate::transport::TcpStream;
+use crate::transport::ByteStream;
 
 /// Asks the proxy, to which `stream` is connected, for a tunnel to the URL's host. From then on the stream is one to
 /// that host.
-pub(super) async fn connect(stream: Rc<TcpStream>, proxy: &Proxy, url: &Url) -> Result<()> {
+pub(super) async fn connect(stream: Rc<dyn ByteStream>, proxy: &Proxy, url: &Url) -> Result<()> {
     let failed = |error: hyper::Error| proxy.error(format_args!("did not make a tunnel: {error}"));
     let traffic = Rc::new(Traffic::default());
     let watched = WatchedStream { stream, traffic: Rc::clone(&traffic) };

@@ -86,6 +86,22 @@ impl TcpStream {
         self.peer
     }
 
+    /// This end's address.
+    ///
+    /// # Errors
+    /// What `getsockname(2)` says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        socket::local_addr(self.watched.fd.as_fd())
+    }
+
+    /// Receives into `buffer` what is there; `WouldBlock` when nothing is. Nobody is woken.
+    ///
+    /// # Errors
+    /// `WouldBlock`, and what ended the connection.
+    pub fn try_read(&self, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+        socket::recv(self.watched.fd.as_raw_fd(), buffer)
+    }
+
     /// Receives into `buffer`; 0 is end-of-file.
     ///
     /// # Errors
@@ -130,7 +146,7 @@ impl TcpStream {
     #[must_use]
     pub fn is_stale(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
-        match socket::recv(self.watched.fd.as_raw_fd(), &mut byte) {
+        match self.try_read(&mut byte) {
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
             Ok(_) => true,
         }

@@ -1,5 +1,6 @@
 //! What comes of a request: its head, its body, and the body's pieces when it is streamed.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -12,6 +13,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 
 use super::convert;
 use super::outbox::{Delivery, Outcome, Slot};
+use super::tls::SslObject;
 use super::waiting::Waiting;
 
 /// A body up to this size is copied out of the buffer that its connection reads into, so that this is used again.
@@ -26,6 +28,8 @@ pub struct Answer {
     url: String,
     redirects: u32,
     timings: Timings,
+    tls: Option<Arc<SslObject>>,
+    addresses: (Option<SocketAddr>, SocketAddr),
     body: Vec<Bytes>,
     stream: Option<Arc<Stream>>,
 }
@@ -99,6 +103,8 @@ impl Answer {
             url: response.url.to_string(),
             redirects: response.redirects,
             timings: *response.timings(),
+            tls: response.tls.take().and_then(|facts| facts.downcast().ok()),
+            addresses: response.addresses,
             body,
             stream: None,
         })
@@ -335,12 +341,13 @@ impl RawResponse {
     #[getter]
     fn timings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let newest = self.answer.stream.as_ref().and_then(|stream| stream.lock().timings);
-        let Timings { queue, resolved, connect, sent, first_byte, total } = newest.unwrap_or(self.answer.timings);
+        let Timings { queue, resolved, connect, tls, sent, first_byte, total } = newest.unwrap_or(self.answer.timings);
         let timings = PyDict::new(py);
         for (name, value) in [
             (intern!(py, "queue"), queue),
             (intern!(py, "dns"), resolved),
             (intern!(py, "connect"), connect),
+            (intern!(py, "tls"), tls),
             (intern!(py, "sent"), sent),
             (intern!(py, "first_byte"), first_byte),
             (intern!(py, "total"), total),
@@ -350,6 +357,18 @@ impl RawResponse {
             }
         }
         Ok(timings)
+    }
+
+    /// What is known of the connection, by httpcore's names; None for what is not.
+    fn connection_info<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let (client, server) = self.answer.addresses;
+        let address = match name {
+            "ssl_object" => return Ok(self.answer.tls.as_ref().map(|tls| tls.share(py).into_bound(py))),
+            "client_addr" => client,
+            "server_addr" => Some(server),
+            _ => None,
+        };
+        address.map(|address| crate::address::to_tuple(py, address).map(Bound::into_any)).transpose()
     }
 
     /// An awaitable of the next piece of the body; empty at its end. Cancelling it loses nothing.

@@ -3,7 +3,7 @@
 //! It is started when it is first needed, and anew in a forked child. It never keeps the process from ending: nobody
 //! joins it, and once the interpreter begins to exit it no longer touches it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
@@ -36,6 +36,8 @@ static EXITED: AtomicBool = AtomicBool::new(false);
 thread_local! {
     /// The engine's thread's own loop, and the outboxes to be flushed at the end of its burst.
     static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
+    /// Whether the engine's thread keeps the interpreter from exiting now.
+    static HOLDS_EXIT: Cell<bool> = const { Cell::new(false) };
 }
 
 struct Here {
@@ -97,6 +99,34 @@ where
     Ok(task)
 }
 
+/// Runs `work`, which may attach to the interpreter and hears whether this is the engine's thread; `None` there once the
+/// interpreter is exiting. Others are attached already.
+pub fn unless_exiting<R>(work: impl FnOnce(bool) -> R) -> Option<R> {
+    /// Lets the interpreter exit again, even when `work` panics.
+    struct Held<'a>(Option<MutexGuard<'a, bool>>);
+    impl Drop for Held<'_> {
+        fn drop(&mut self) {
+            if self.0.take().is_some() {
+                HOLDS_EXIT.set(false);
+            }
+        }
+    }
+    let Some(exiting) = HERE.with_borrow(|here| here.as_ref().map(|here| Arc::clone(&here.exiting))) else {
+        return Some(work(false));
+    };
+    // Python code that is run meanwhile may come here again.
+    if HOLDS_EXIT.get() {
+        return Some(work(true));
+    }
+    let held = lock(&exiting);
+    if *held {
+        return None;
+    }
+    HOLDS_EXIT.set(true);
+    let _held = Held(Some(held));
+    Some(work(true))
+}
+
 /// Adds an outcome to what `outbox` hands over to its loop: once the engine has done what is ready, or at once if this
 /// is not the engine's thread.
 pub fn post(outbox: Arc<Outbox>, future: Py<PyAny>, outcome: Outcome) {
@@ -117,15 +147,9 @@ pub fn post(outbox: Arc<Outbox>, future: Py<PyAny>, outcome: Outcome) {
 }
 
 fn flush() {
-    let taken = HERE.with_borrow_mut(|here| {
-        here.as_mut().map(|here| (std::mem::take(&mut here.unflushed), Arc::clone(&here.exiting)))
-    });
-    let Some((outboxes, exiting)) = taken else { return };
-    let exiting = lock(&exiting);
-    if *exiting {
-        return;
-    }
-    Python::try_attach(|py| outboxes.iter().for_each(|outbox| outbox.flush(py)));
+    let taken = HERE.with_borrow_mut(|here| here.as_mut().map(|here| std::mem::take(&mut here.unflushed)));
+    let Some(outboxes) = taken else { return };
+    unless_exiting(|_| Python::try_attach(|py| outboxes.iter().for_each(|outbox| outbox.flush(py))));
 }
 
 fn scheduler(py: Python<'_>) -> PyResult<RemoteScheduler<Call>> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aioxide::LoopHandle;
 use aioxide::http::{Client, ClientControl, Error, Limits, Request, Settings, Timeouts};
 use aioxide::timeline;
+use aioxide::transport::tls::Connector;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -17,6 +18,7 @@ use super::convert::{self, RequestBody, Terms};
 use super::many::FetchMany;
 use super::on_loop::{Job, cancel_with, native_handle};
 use super::outbox::{Delivery, Outcome, Slot};
+use super::tls::ContextConnector;
 use super::upload::Upload;
 use super::{background, blocking};
 
@@ -76,19 +78,23 @@ pub struct HttpClient {
 impl HttpClient {
     #[new]
     #[pyo3(signature = (*, max_connections=Some(100), max_keepalive_connections=Some(20), keepalive_expiry=Some(5.0),
-                        proxy=None, proxy_auth=None, proxy_headers=None, proxy_tunnel=None),
-           text_signature = "(*, max_connections=100, max_keepalive_connections=20, keepalive_expiry=5.0, proxy=None, \
-                             proxy_auth=None, proxy_headers=None, proxy_tunnel=None)")]
+                        ssl_context=None, proxy=None, proxy_auth=None, proxy_headers=None, proxy_tunnel=None,
+                        proxy_ssl_context=None),
+           text_signature = "(*, max_connections=100, max_keepalive_connections=20, keepalive_expiry=5.0, \
+                             ssl_context=None, proxy=None, proxy_auth=None, proxy_headers=None, proxy_tunnel=None, \
+                             proxy_ssl_context=None)")]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn new(
         py: Python<'_>,
         max_connections: Option<usize>,
         max_keepalive_connections: Option<usize>,
         keepalive_expiry: Option<f64>,
+        ssl_context: Option<Py<PyAny>>,
         proxy: Option<&str>,
         proxy_auth: Option<(PyBackedBytes, PyBackedBytes)>,
         proxy_headers: Option<Vec<(PyBackedBytes, PyBackedBytes)>>,
         proxy_tunnel: Option<bool>,
+        proxy_ssl_context: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         if max_connections == Some(0) {
             return Err(pyo3::exceptions::PyValueError::new_err("max_connections=0 would let no request through"));
@@ -101,17 +107,18 @@ impl HttpClient {
         let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
         let proxy = proxy.map(|url| {
             let headers = proxy_headers.unwrap_or_default();
-            convert::proxy(url, proxy_auth, &headers, proxy_tunnel)
+            convert::proxy(url, proxy_auth, &headers, proxy_tunnel, proxy_ssl_context)
         });
         let proxy = proxy.transpose().map_err(|error| convert::exception(py, &error))?;
-        let settings = Settings { limits, proxy: proxy.map(Arc::new) };
+        let tls = ssl_context.map(|context| Arc::new(ContextConnector::new(context)) as Arc<dyn Connector>);
+        let settings = Settings { limits, proxy: proxy.map(Arc::new), tls };
         let pools = Pools { key, settings, closed: AtomicBool::new(false), controls: Mutex::default() };
         Ok(Self { pools: Arc::new(pools) })
     }
 
     /// Starts a request, and gives the future of its response. Cancelling the future drops the request.
     #[pyo3(signature = (r#loop, method, url, headers, body, *, connect_timeout, read_timeout, write_timeout,
-                        pool_timeout, total_timeout, max_redirects=0, stream=false))]
+                        pool_timeout, total_timeout, max_redirects=0, stream=false, server_name=None))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn fetch<'py>(
         &self,
@@ -127,11 +134,12 @@ impl HttpClient {
         total_timeout: Option<f64>,
         max_redirects: u32,
         stream: bool,
+        server_name: Option<&str>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (py, event_loop) = (r#loop.py(), r#loop);
         self.pools.check_open()?;
         let timeouts = timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
-        let request = convert::request(method, url, headers, body, Terms { timeouts, max_redirects })?;
+        let request = convert::request(method, url, headers, body, Terms { timeouts, max_redirects, server_name })?;
         let native = native_handle(event_loop)?;
         let future = event_loop.call_method0(intern!(py, "create_future"))?;
         let request = match request {
@@ -158,7 +166,7 @@ impl HttpClient {
     /// signal's handler may end it with what it raises. If the body is an `Upload`, `produce` is called whenever that
     /// has room; what it raises ends the request.
     #[pyo3(signature = (method, url, headers, body, *, connect_timeout, read_timeout, write_timeout, pool_timeout,
-                        total_timeout, max_redirects=0, stream=false, produce=None))]
+                        total_timeout, max_redirects=0, stream=false, server_name=None, produce=None))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn fetch_blocking(
         &self,
@@ -174,6 +182,7 @@ impl HttpClient {
         total_timeout: Option<f64>,
         max_redirects: u32,
         stream: bool,
+        server_name: Option<&str>,
         produce: Option<Bound<'_, PyAny>>,
     ) -> PyResult<RawResponse> {
         self.pools.check_open()?;
@@ -182,7 +191,7 @@ impl HttpClient {
             Some(RequestBody::Streamed(upload)) => Some(upload.clone_ref(py)),
             _ => None,
         };
-        let request = convert::request(method, url, headers, body, Terms { timeouts, max_redirects })?;
+        let request = convert::request(method, url, headers, body, Terms { timeouts, max_redirects, server_name })?;
         let mut request = request.map_err(|error| convert::exception(py, &error))?;
         if timeline::is_recording() {
             request.lane = timeline::current_lane();
@@ -220,7 +229,7 @@ impl HttpClient {
     ) -> PyResult<FetchMany> {
         self.pools.check_open()?;
         let timeouts = timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
-        FetchMany::start(&self.pools, r#loop, requests, limit, Terms { timeouts, max_redirects })
+        FetchMany::start(&self.pools, r#loop, requests, limit, Terms { timeouts, max_redirects, server_name: None })
     }
 
     /// Closes the idle connections of every pool; those in use are closed when their response is read. Idempotent.

@@ -1,5 +1,6 @@
 //! Python's values to the engine's and back: requests, limits on time, exceptions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aioxide::http::{Body, Bytes, Error, ErrorKind, Proxy, Request, Timeouts};
@@ -9,16 +10,19 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyTuple, PyType};
 
+use super::tls::ContextConnector;
 use super::upload::Upload;
+use crate::raw;
 
 /// Bytes up to this number are copied; more are held as the Python object that they are.
 const COPY_BYTES_MAX: usize = 64 * 1024;
 
 /// What a request may do, besides the request itself.
 #[derive(Clone, Copy)]
-pub struct Terms {
+pub struct Terms<'a> {
     pub timeouts: Timeouts,
     pub max_redirects: u32,
+    pub server_name: Option<&'a str>,
 }
 
 /// What Python may give as a body.
@@ -39,7 +43,7 @@ pub fn request(
     url: &str,
     headers: &Bound<'_, PyList>,
     body: Option<RequestBody>,
-    terms: Terms,
+    terms: Terms<'_>,
 ) -> PyResult<Result<Request, Error>> {
     let mut request = match Request::new(method, url) {
         Ok(request) => request,
@@ -65,6 +69,7 @@ pub fn request(
     }
     request.timeouts = terms.timeouts;
     request.max_redirects = terms.max_redirects;
+    request.server_name = terms.server_name.map(str::to_owned);
     Ok(Ok(request))
 }
 
@@ -78,6 +83,7 @@ pub fn proxy(
     auth: Option<(PyBackedBytes, PyBackedBytes)>,
     headers: &[(PyBackedBytes, PyBackedBytes)],
     tunnel: Option<bool>,
+    tls: Option<Py<PyAny>>,
 ) -> Result<Proxy, Error> {
     let mut proxy = Proxy::new(url)?;
     if let Some((user, password)) = auth {
@@ -87,6 +93,9 @@ pub fn proxy(
         proxy.header(name, value)?;
     }
     proxy.set_tunnel(tunnel.unwrap_or(false));
+    if let Some(context) = tls {
+        proxy.set_tls(Arc::new(ContextConnector::new(context)));
+    }
     Ok(proxy)
 }
 
@@ -140,8 +149,14 @@ pub fn exception(py: Python<'_>, error: &Error) -> PyErr {
     if error.kind() == ErrorKind::ClientClosed {
         return PyRuntimeError::new_err(error.to_string());
     }
-    match class(py, error.kind()) {
-        Ok(class) => PyErr::from_type(class.clone(), error.to_string()),
-        Err(import_error) => import_error,
+    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<PyErr>());
+    match (class(py, error.kind()), cause) {
+        (_, Some(cause)) if raw::ends_run(py, cause) => cause.clone_ref(py),
+        (Ok(class), cause) => {
+            let exception = PyErr::from_type(class.clone(), error.to_string());
+            exception.set_cause(py, cause.map(|cause| cause.clone_ref(py)));
+            exception
+        }
+        (Err(import_error), _) => import_error,
     }
 }

@@ -41,7 +41,7 @@ enum Failure {
 enum Source {
     /// A loop of ours: each is made when its turn comes, in the loop's own thread. Thousands made in advance would be
     /// long out of the processor's cache by then.
-    Given(Py<PyTuple>, Terms),
+    Given(Py<PyTuple>, Terms<'static>),
     /// The background engine, which knows no Python.
     Made(Mutex<Vec<Option<Made>>>),
 }
@@ -57,7 +57,7 @@ impl Source {
     }
 }
 
-fn make(requests: &Bound<'_, PyTuple>, index: usize, terms: Terms) -> Made {
+fn make(requests: &Bound<'_, PyTuple>, index: usize, terms: Terms<'static>) -> Made {
     type Parts<'py> = (PyBackedStr, PyBackedStr, Bound<'py, PyList>, Option<RequestBody>);
     let item = requests.get_borrowed_item(index).map_err(Failure::Call)?;
     let (method, url, headers, body): Parts<'_> = item.extract().map_err(|error| {
@@ -157,7 +157,7 @@ impl FetchMany {
         event_loop: &Bound<'_, PyAny>,
         requests: &Bound<'_, PyList>,
         limit: usize,
-        terms: Terms,
+        terms: Terms<'static>,
     ) -> PyResult<Self> {
         if limit == 0 {
             return Err(PyValueError::new_err("limit=0 would let no request through"));

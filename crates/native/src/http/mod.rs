@@ -11,6 +11,7 @@
 //!   upload    a request's body that comes piece by piece
 //!   answer    what comes of it, and its body when it is streamed
 //!   decoder   undoes a body's encoding
+//!   tls       sessions of the user's SSLContext, for https
 //!   many      many requests at once, as an async iterator
 //! ```
 
@@ -24,6 +25,7 @@ mod many;
 mod on_loop;
 mod outbox;
 mod server;
+mod tls;
 mod upload;
 mod waiting;
 

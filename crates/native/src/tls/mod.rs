@@ -29,7 +29,7 @@ use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::raw::Made;
 use crate::transport::{Held, Receiver, SocketTransport};
-use session::Session;
+pub use session::{Session, Wanted};
 
 /// So much is encrypted before it is handed to the transport below.
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;

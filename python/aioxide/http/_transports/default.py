@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .._config import DEFAULT_LIMITS, Limits
-from .._core import open_core
+from .._core import HTTP1_PROTOCOLS, open_core
 from .._exceptions import ConnectError, ConnectTimeout, RequestError
 from .._proxies import ProxyTypes, build_proxy
 from .._request import Request
 from .._response import Response
 from .._streams import BlockingBody
+from .._tls import context_source
 from .._uploads import BlockingUpload, is_streamed
-from .._wire import timeouts, wire_url, with_request
+from .._wire import terms, wire_url, with_request
 from .base import BaseTransport
 
 if TYPE_CHECKING:
@@ -44,20 +45,18 @@ class NativeTransport:
                 raise NotImplementedError(f"aioxide.http does not support {name}= yet")
         if not http1:
             raise NotImplementedError("aioxide.http does not support http1=False yet: HTTP/2 is not there")
-        # These matter for https alone, which is refused for as long as there is no TLS.
-        self.verify, self.cert, self.trust_env = verify, cert, trust_env
         self.proxy = build_proxy(proxy)
         self._retries = retries
-        self._core = open_core(limits, self.proxy)
+        self._core = open_core(limits, context_source(verify, cert, trust_env, HTTP1_PROTOCOLS), self.proxy)
 
 
 class HTTPTransport(NativeTransport, BaseTransport):
     """The native core for blocking code, from any number of threads at once.
 
     `limits` and `proxy` are as for a Client. `retries`: so often is a failed connection tried again, after 0.5 seconds,
-    then twice as long each time; a request that was sent is never sent again. `verify`, `cert` and `trust_env` are for
-    https, which is not there yet: a request for such a URL raises UnsupportedProtocol. `http2` changes nothing without
-    TLS. NotImplementedError for `http1` False, `uds`, `local_address` and `socket_options`.
+    then twice as long each time; a request that was sent is never sent again. `verify`, `cert` and `trust_env` make the
+    context of connections for https, as `create_ssl_context` says. `http2` changes nothing yet. NotImplementedError for
+    `http1` False, `uds`, `local_address` and `socket_options`.
 
     It takes the requests of a real httpx too, and answers with that package's own classes.
     """
@@ -85,7 +84,7 @@ class HTTPTransport(NativeTransport, BaseTransport):
                     request.headers._list,
                     request._content or None,
                     stream=stream,
-                    **timeouts(request),
+                    **terms(request),
                 )
             except RequestError as error:
                 pause = pause_after(error, pauses)
@@ -113,7 +112,7 @@ def upload_blocking(
             uploading.upload,
             stream=stream,
             produce=uploading,
-            **timeouts(request),
+            **terms(request),
         )
     finally:
         uploading.close()

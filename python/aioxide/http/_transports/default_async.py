@@ -11,7 +11,7 @@ from .._request import Request
 from .._response import Response
 from .._streams import AsyncBody
 from .._uploads import AsyncUpload, is_streamed
-from .._wire import timeouts, wire_url, with_request
+from .._wire import terms, wire_url, with_request
 from .base import AsyncBaseTransport
 from .default import NativeTransport, pause_after, pauses_of, upload_blocking
 from .trio import blocking_pieces, in_thread
@@ -72,8 +72,8 @@ class AsyncHTTPTransport(NativeTransport, AsyncBaseTransport):
         loop = _get_running_loop()
         arguments: Any = (request.method, url, request.headers._list, body)
         if loop is not None:
-            return self._core.fetch(loop, *arguments, stream=stream, **timeouts(request))
-        return in_thread(lambda: self._core.fetch_blocking(*arguments, stream=stream, **timeouts(request)))
+            return self._core.fetch(loop, *arguments, stream=stream, **terms(request))
+        return in_thread(lambda: self._core.fetch_blocking(*arguments, stream=stream, **terms(request)))
 
     async def aclose(self) -> None:
         """Close the idle connections; those in use are closed once their response is read."""

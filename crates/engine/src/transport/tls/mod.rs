@@ -18,6 +18,9 @@
 //!               └───────────┴─────────┴────────────┴────────────▲   a failure, or abort
 //! ```
 //!
+//! For Rust futures, [`TlsStream`] is such an owner: a [`ByteStream`](super::ByteStream) over another. A [`Connector`] is
+//! how a host gives a client sessions of its library.
+//!
 //! While a session works it may run the user's code (certificate and key log callbacks), so an owner must not hold its
 //! [`Connection`] borrowed meanwhile; that is why the two are apart.
 
@@ -25,8 +28,10 @@ mod backlog;
 mod connection;
 mod flow;
 mod session;
+mod stream;
 
 pub use backlog::Backlog;
 pub use connection::{AtEnd, Closing, Connection, Phase, READ_HIGH_WATER_BYTES, WRITE_HIGH_WATER_BYTES};
 pub use flow::{FlowChange, Watermarks};
 pub use session::{Input, Progress, Received, Session, encrypt, receive};
+pub use stream::{Connector, SessionHost, TlsByteStream, TlsFailure, TlsStream};
