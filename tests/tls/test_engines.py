@@ -82,3 +82,27 @@ def test_what_does_not_check_out_is_not_followed(before: str, reason: str, folde
 def test_an_unknown_engine_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIOXIDE_TLS", "rustls")
     assert "may be libssl or stdlib, not rustls" in aioxide.build_info()["tls"]
+
+
+def test_many_threads_may_be_the_first() -> None:
+    program = """
+import threading
+from aioxide import build_info
+barrier = threading.Barrier(16)
+told = []
+def ask():
+    barrier.wait()
+    told.append(build_info()["tls"])
+threads = [threading.Thread(target=ask) for _ in range(16)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(set(told)), told[0])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "AIOXIDE_TLS"}
+    told = {
+        subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True).stdout
+        for _ in range(5)
+    }
+    assert told == {f"1 {aioxide.build_info()['tls']}\n"}

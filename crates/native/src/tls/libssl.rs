@@ -46,6 +46,7 @@ const BIO_CTRL_PENDING: c_int = 10;
 const BIO_CTRL_FLUSH: c_int = 11;
 const BIO_CTRL_WPENDING: c_int = 13;
 const CRYPTO_EX_INDEX_SSL: c_int = 0;
+const NOBODY_LISTENS: (c_int, usize, usize) = (-1, 0, 0);
 /// `SSL_get_app_data` is the extra datum with this number.
 const APP_DATA_INDEX: c_int = 0;
 
@@ -155,8 +156,9 @@ pub struct SslRef(NonNull<Ssl>);
 unsafe impl Send for SslRef {}
 
 thread_local! {
-    /// The `SSL` that this thread created last, while a probe listens; see [`Libssl::created_by`].
-    static CREATED: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+    /// While a probe listens in this thread: its index for extra data, how many an `SSL` were created, and the last's
+    /// address; see [`Libssl::created_by`].
+    static CREATED: Cell<(c_int, usize, usize)> = const { Cell::new(NOBODY_LISTENS) };
 }
 
 impl Libssl {
@@ -199,7 +201,6 @@ impl Libssl {
     ///
     /// The library tells of it by itself: it calls whoever registered an index for extra data of each new `SSL`.
     pub fn created_by<R>(&self, create: impl FnOnce() -> R) -> (R, Option<SslRef>) {
-        CREATED.set((0, 0));
         // SAFETY: no datum comes with the index, and the callback has the signature that is asked for.
         let index = unsafe {
             (self.functions.get_ex_new_index)(
@@ -211,13 +212,15 @@ impl Libssl {
                 std::ptr::null_mut(),
             )
         };
+        CREATED.set((index, 0, 0));
         let result = create();
+        let (_, count, address) = CREATED.replace(NOBODY_LISTENS);
         if index >= 0 {
             // SAFETY: the index was given above.
             unsafe { (self.functions.free_ex_index)(CRYPTO_EX_INDEX_SSL, index) };
         }
-        match CREATED.take() {
-            (1, address) => (result, NonNull::new(address as *mut Ssl).map(SslRef)),
+        match count {
+            1 => (result, NonNull::new(address as *mut Ssl).map(SslRef)),
             _ => (result, None),
         }
     }
@@ -335,12 +338,15 @@ unsafe extern "C" fn ssl_created(
     parent: *mut c_void,
     _datum: *mut c_void,
     _data: *mut c_void,
-    _index: c_int,
+    index: c_int,
     _argument: c_long,
     _pointer: *mut c_void,
 ) {
-    let (count, _) = CREATED.get();
-    CREATED.set((count + 1, parent as usize));
+    // Another thread may listen at the same time, with an index of its own.
+    let (own, count, _) = CREATED.get();
+    if index == own {
+        CREATED.set((own, count + 1, parent as usize));
+    }
 }
 
 unsafe extern "C" fn bio_read(bio: *mut Bio, into: *mut c_char, length: usize, count: *mut usize) -> c_int {
