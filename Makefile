@@ -30,7 +30,7 @@ PYTHON_CODE := python examples bench tests
 
 .PHONY: help
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-25s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # ---------------------------------------------------------------------------------------------- set-up
 
@@ -69,7 +69,7 @@ history: $(STAMPS)/native  ## Run every style of the history of async, and draw 
 
 # ------------------------------------------------------------------------------------------------- tests
 
-.PHONY: test test-python test-free-threaded free-threaded-lock test-rust
+.PHONY: test test-python free-threaded free-threaded-lock test-free-threaded conformance-free-threaded test-rust
 test: test-python test-rust  ## Run the tests: Python's under -X dev -W error, then the engine's own
 
 test-python: $(STAMPS)/native $(STAMPS)/test-tools
@@ -80,9 +80,9 @@ FREE_THREADED := .venvs/free-threaded
 FREE_THREADED_PYO3 := 0.28.3
 IS_FREE := import sys, aioxide._native; assert not sys._is_gil_enabled(), "the GIL is on"
 
-test-free-threaded:  ## The same tests on a free-threaded Python with the GIL off (PYTHON=python3.13t)
+free-threaded:
 	@$(PYTHON) -c 'import sys; sys.exit(getattr(sys, "_is_gil_enabled", lambda: True)())' \
-		|| { echo "$(PYTHON) is no free-threaded build: name one, make test-free-threaded PYTHON=python3.13t"; exit 1; }
+		|| { echo "$(PYTHON) is no free-threaded build: name one, as in make test-free-threaded PYTHON=python3.13t"; exit 1; }
 	@mkdir -p $(FREE_THREADED)
 	@find $(FREE_THREADED) -mindepth 1 -maxdepth 1 ! -name target ! -name .venv ! -name 'Cargo.lock*' -exec rm -rf {} +
 	tar -c --exclude=./.git --exclude=./Cargo.lock --exclude=target --exclude='.venv*' --exclude='*.so' . | tar -x -C $(FREE_THREADED)
@@ -90,7 +90,12 @@ test-free-threaded:  ## The same tests on a free-threaded Python with the GIL of
 	@rm -f $(FREE_THREADED)/.venv/stamps/native
 	$(MAKE) -C $(FREE_THREADED) develop PYTHON=$(PYTHON) VENV=.venv
 	$(FREE_THREADED)/.venv/bin/python -c '$(IS_FREE)'
+
+test-free-threaded: free-threaded  ## The same tests on a free-threaded Python with the GIL off (PYTHON=python3.13t)
 	$(MAKE) -C $(FREE_THREADED) test-python PYTHON=$(PYTHON) VENV=.venv TEST_REQUIREMENTS=requirements/test-free-threaded.txt
+
+conformance-free-threaded: free-threaded  ## CPython's own test_asyncio with the GIL off (PYTHON=python3.13t)
+	$(MAKE) -C $(FREE_THREADED) conformance PYTHON=$(PYTHON) VENV=.venv
 
 free-threaded-lock:
 	cp Cargo.lock $(FREE_THREADED)/

@@ -14,6 +14,7 @@ import faulthandler
 import functools
 import importlib
 import json
+import signal
 import sys
 import time
 import unittest
@@ -142,6 +143,9 @@ def flat(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 
 def main(loop: str, module: str, results: str) -> None:
     faulthandler.enable()
+    # A shell that starts something in the background has it ignore Ctrl-C, and so what it starts in turn; tests do not.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     wanted = json.load(sys.stdin)
     if loop == "aioxide":
         put_our_loop_in_place()

@@ -216,12 +216,12 @@ class Exceptions:
                 return reason
         return None
 
-    def unused(self, modules_run: list[str]) -> list[str]:
-        """Exceptions for modules that ran, of which no test differs any longer."""
+    def unused(self, names: Iterable[str]) -> list[str]:
+        """Exceptions for tests among `names`, which ran, of which none differs any longer."""
         return [
             pattern
             for pattern in self.reasons
-            if pattern not in self.used and any(f".{module}." in pattern for module in modules_run)
+            if pattern not in self.used and any(fnmatch.fnmatchcase(name, pattern) for name in names)
         ]
 
 
@@ -302,7 +302,7 @@ def main() -> int:
         options.report.write_text(f"{summary}\n\n{listing}\n\n{details}\n")
     for name in (name for each in comparisons for name in each.flaky):
         print(f"passed only by itself: {name}")
-    for pattern in exceptions.unused(chosen):
+    for pattern in exceptions.unused([name for each in comparisons for name in each.stock.tests]):
         print(f"no longer an exception: {pattern}")
     if not any(outcome.ours for each in comparisons for outcome in each.ours.tests.values()):
         print("no test ran our loop: the comparison says nothing")

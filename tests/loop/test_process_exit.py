@@ -161,30 +161,6 @@ print("done")
     assert run_program(loop_factory, program) == "done"
 
 
-def test_sub_interpreters_refuse_to_load() -> None:
-    try:
-        import _xxsubinterpreters as interpreters  # type: ignore[import-not-found]
-    except ImportError:
-        interpreters = pytest.importorskip("_interpreters")
-    program = """
-try:
-    import aioxide
-except ImportError as error:
-    assert "sub-interpreter" in str(error), error
-else:
-    raise AssertionError("it loaded")
-"""
-    import aioxide  # the main interpreter has it
-
-    assert aioxide.__version__
-    made = interpreters.create()
-    try:
-        result = (interpreters.run_string if hasattr(interpreters, "run_string") else interpreters.exec)(made, program)
-        assert result is None, result
-    finally:
-        interpreters.destroy(made)
-
-
 def use_everything(loop: asyncio.AbstractEventLoop) -> None:
     async def main() -> None:
         one, other = tcp_pair()

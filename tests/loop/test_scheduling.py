@@ -7,6 +7,7 @@ import contextvars
 import functools
 import gc
 import random
+import sys
 import threading
 import time
 import weakref
@@ -178,7 +179,9 @@ def test_what_a_callback_sets_stays_in_its_own_context(loop: asyncio.AbstractEve
     assert context[variable] == "kept"
 
 
-def test_a_context_that_is_entered_already_is_an_error_of_that_callback_alone(loop: asyncio.AbstractEventLoop) -> None:
+def test_a_context_that_is_entered_already_is_an_error_of_that_callback_alone(
+    loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture
+) -> None:
     context = contextvars.copy_context()
     ran: list[str] = []
     loop.call_soon(ran.append, "not run", context=context)
@@ -186,7 +189,12 @@ def test_a_context_that_is_entered_already_is_an_error_of_that_callback_alone(lo
     with failures(loop) as seen:
         context.run(run_once, loop)
     assert ran == ["run"]
-    assert "already entered" in str(seen[0]["exception"])
+    if sys.version_info < (3, 12):
+        assert "already entered" in str(seen[0]["exception"])
+    else:
+        # The exception handler is called in the callback's context now, which cannot be entered for it either.
+        assert not seen
+        assert "Unhandled error in exception handler" in caplog.text and "already entered" in caplog.text
 
 
 def test_cancel(loop: asyncio.AbstractEventLoop) -> None:
@@ -294,11 +302,11 @@ def test_delays_that_never_end(loop: asyncio.AbstractEventLoop, delay: float) ->
 
 
 def test_a_time_that_is_no_number_stops_nobody_else(loop_factory: LoopFactory) -> None:
+    if name_of(loop_factory) == "asyncio":
+        pytest.skip("asyncio's heap takes it: its order is anybody's guess, and since Python 3.13 the run may end of it")
     loop = loop_factory()
-    try:
+    with pytest.raises(ValueError):
         loop.call_later(float("nan"), int)
-    except ValueError:
-        pass  # aioxide says so at once; asyncio's heap takes it, and its order is anybody's guess
     loop.call_later(0.002, loop.stop)
     loop.run_forever()
     loop.close()

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 import struct
+import sys
 from typing import Any
 
 import pytest
@@ -127,7 +128,10 @@ def test_every_kind_of_data_is_taken(runner: asyncio.Runner, kind: Any) -> None:
     runner.run(main())
 
 
-def test_a_bytearray_may_be_changed_once_it_was_written(runner: asyncio.Runner) -> None:
+def test_a_bytearray_may_be_changed_once_it_was_written(runner: asyncio.Runner, loop_factory: LoopFactory) -> None:
+    if name_of(loop_factory) == "asyncio" and sys.version_info >= (3, 12):
+        pytest.skip("asyncio keeps a view of it")
+
     async def main() -> None:
         transport, protocol, accepted, peer = await connected()
         shrink(transport)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,8 @@ class Transports(RuleBasedStateMachine):
     factory: Callable[[], asyncio.AbstractEventLoop]
     # asyncio tells of the end again when reading is resumed.
     strict: bool
+    # asyncio's writelines() trips over a connection that is lost, in Python 3.12 and 3.13.
+    lines_after_loss: bool
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +75,7 @@ class Transports(RuleBasedStateMachine):
 
     @rule(end=ends, pieces=st.lists(sizes, max_size=4))
     def writelines(self, end: int, pieces: list[int]) -> None:
-        if not self.protocols[end].ended:
+        if not self.protocols[end].ended and (type(self).lines_after_loss or not self.torn):
             data = [self.piece(size) for size in pieces]
             self.on_loop(lambda: self.transports[end].writelines(data))
             self.protocols[end].sent += b"".join(data)
@@ -175,10 +178,15 @@ class Transports(RuleBasedStateMachine):
 
 @pytest.mark.timeout(600)
 def test_transports_against_a_model(loop_factory: LoopFactory, rounds: int) -> None:
+    ours = name_of(loop_factory) == "aioxide"
     machine = type(
         "Transports",
         (Transports,),
-        {"factory": staticmethod(loop_factory), "strict": name_of(loop_factory) == "aioxide"},
+        {
+            "factory": staticmethod(loop_factory),
+            "strict": ours,
+            "lines_after_loss": ours or not (3, 12) <= sys.version_info < (3, 14),
+        },
     )
     run_state_machine_as_test(
         machine,
