@@ -303,7 +303,7 @@ def test_delays_that_never_end(loop: asyncio.AbstractEventLoop, delay: float) ->
 
 def test_a_time_that_is_no_number_stops_nobody_else(loop_factory: LoopFactory) -> None:
     if name_of(loop_factory) == "asyncio":
-        pytest.skip("asyncio's heap takes it: its order is anybody's guess, and since Python 3.13 the run may end of it")
+        pytest.skip("asyncio's heap takes it: its order is anybody's guess, or the run ends of it since Python 3.13")
     loop = loop_factory()
     with pytest.raises(ValueError):
         loop.call_later(float("nan"), int)
