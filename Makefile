@@ -112,8 +112,9 @@ test-rust:
 STRESS_ROUNDS ?= 20
 
 .PHONY: stress
-stress: $(STAMPS)/native $(STAMPS)/test-tools  ## Run the loop's stress tests for longer (STRESS_ROUNDS=100), seeds printed
-	AIOXIDE_STRESS_ROUNDS=$(STRESS_ROUNDS) $(BIN)/python -X dev -W error -m pytest tests/loop/stress -rP --timeout 3600
+stress: $(STAMPS)/native $(STAMPS)/test-tools  ## Run the loop's and the client's stress tests for longer (STRESS_ROUNDS=100), seeds printed
+	AIOXIDE_STRESS_ROUNDS=$(STRESS_ROUNDS) $(BIN)/python -X dev -W error -m pytest tests/loop/stress tests/http/test_stress.py -rP --timeout 3600
+	AIOXIDE_STRESS_ROUNDS=$(STRESS_ROUNDS) cargo test --release --package aioxide --test http_stress
 
 .PHONY: loom
 loom:  ## Try what crosses threads in every order of steps (models in crates/engine/loom)

@@ -347,6 +347,7 @@ class HttpClient:
         cls,
         *,
         max_connections: int | None = 100,
+        max_connections_per_host: int | None = None,
         max_keepalive_connections: int | None = 20,
         keepalive_expiry: float | None = 5.0,
         ssl_context: Callable[[], ssl.SSLContext] | None = None,

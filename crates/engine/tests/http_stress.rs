@@ -5,7 +5,11 @@ use std::time::Duration;
 use aioxide::EventLoop;
 use aioxide::http::{Client, Limits, Request, Server, ServerOptions};
 
-const REQUESTS: u64 = 5000;
+/// `make stress` asks for more rounds, 20 of which make 100,000 requests.
+fn requests() -> u64 {
+    let rounds = std::env::var("AIOXIDE_STRESS_ROUNDS").map(|text| text.parse::<u64>());
+    5000 * rounds.map_or(1, |rounds| rounds.expect("AIOXIDE_STRESS_ROUNDS is a number"))
+}
 
 /// A small generator, so that a printed seed tells the whole story (Marsaglia's xorshift64).
 struct Random(u64);
@@ -28,6 +32,15 @@ fn seed() -> u64 {
 
 #[test]
 fn requests_that_are_dropped_anywhere_leave_the_pool_whole() {
+    drop_anywhere(None);
+}
+
+#[test]
+fn so_they_do_where_each_host_has_its_own_limit() {
+    drop_anywhere(Some(3));
+}
+
+fn drop_anywhere(max_per_host: Option<usize>) {
     let seed = seed();
     println!("AIOXIDE_SEED={seed}");
     let mut random = Random(seed);
@@ -35,14 +48,14 @@ fn requests_that_are_dropped_anywhere_leave_the_pool_whole() {
     let paths = ["/", "/bytes/70000", "/stream/2/500/1", "/delay/1", "/last", "/truncate", "/close", "/redirect/2"];
     let event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
-    let limits = Limits { max_connections: Some(7), max_keepalive: Some(3), ..Limits::default() };
+    let limits = Limits { max_connections: Some(7), max_per_host, max_keepalive: Some(3), ..Limits::default() };
     let client = Client::new(&handle, limits);
     let sources_before = handle.source_count();
     let running = client.clone();
     event_loop
         .block_on(async move {
             let mut tasks = Vec::new();
-            for number in 0..REQUESTS {
+            for number in 0..requests() {
                 let server = &servers[random.below(3) as usize];
                 let path = paths[random.below(paths.len() as u64) as usize];
                 let mut request = Request::get(&format!("{}{path}", server.url())).unwrap();
@@ -77,8 +90,8 @@ fn requests_that_are_dropped_anywhere_leave_the_pool_whole() {
             assert_eq!(statistics.open, statistics.idle);
             // The pool still works, with all of its slots.
             let tasks: Vec<_> = (0..7)
-                .map(|_| {
-                    let (client, url) = (running.clone(), format!("{}/delay/30", servers[0].url()));
+                .map(|number| {
+                    let (client, url) = (running.clone(), format!("{}/delay/30", servers[number % 3].url()));
                     handle.spawn(async move { client.fetch(Request::get(&url).unwrap()).await?.bytes().await })
                 })
                 .collect();

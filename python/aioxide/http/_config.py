@@ -109,13 +109,18 @@ class Limits:
     """Limits on connections, per loop (and per thread for blocking calls); None means without limit.
 
     `max_connections`: open at once. `max_keepalive_connections`: kept open while idle. `keepalive_expiry`: for how many
-    seconds.
+    seconds. `max_connections_per_host`: open at once to one scheme, host and port (beyond httpx).
+
+    Requests that find no connection wait, first come, first served; one whose host has all the connections that it may
+    have does not hold up those for others.
 
     >>> Limits(max_connections=10)
     Limits(max_connections=10, max_keepalive_connections=None, keepalive_expiry=5.0)
+    >>> Limits(max_connections_per_host=2)
+    Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=5.0, max_connections_per_host=2)
     """
 
-    __slots__ = ("keepalive_expiry", "max_connections", "max_keepalive_connections")
+    __slots__ = ("keepalive_expiry", "max_connections", "max_connections_per_host", "max_keepalive_connections")
 
     def __init__(
         self,
@@ -123,10 +128,12 @@ class Limits:
         max_connections: int | None = None,
         max_keepalive_connections: int | None = None,
         keepalive_expiry: float | None = 5.0,
+        max_connections_per_host: int | None = None,
     ) -> None:
         self.max_connections = max_connections
         self.max_keepalive_connections = max_keepalive_connections
         self.keepalive_expiry = keepalive_expiry
+        self.max_connections_per_host = max_connections_per_host
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -134,14 +141,17 @@ class Limits:
             and self.max_connections == other.max_connections
             and self.max_keepalive_connections == other.max_keepalive_connections
             and self.keepalive_expiry == other.keepalive_expiry
+            and self.max_connections_per_host == other.max_connections_per_host
         )
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
+        per_host = self.max_connections_per_host
         return (
             f"Limits(max_connections={self.max_connections}, "
-            f"max_keepalive_connections={self.max_keepalive_connections}, keepalive_expiry={self.keepalive_expiry})"
+            f"max_keepalive_connections={self.max_keepalive_connections}, keepalive_expiry={self.keepalive_expiry}"
+            + (")" if per_host is None else f", max_connections_per_host={per_host})")
         )
 
 

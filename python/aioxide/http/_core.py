@@ -26,6 +26,7 @@ def open_core(limits: Limits, tls: ContextSource, proxy: Proxy | None = None) ->
 
     return HttpClient(
         max_connections=limits.max_connections,
+        max_connections_per_host=getattr(limits, "max_connections_per_host", None),  # httpx's Limits has none
         max_keepalive_connections=limits.max_keepalive_connections,
         keepalive_expiry=limits.keepalive_expiry,
         ssl_context=tls,

@@ -1,21 +1,25 @@
 //! The pool: who gets which connection, and who waits for one.
 //!
-//! A *slot* is the right to one connection; there are `max_connections` of them. Whoever holds a [`Lease`] holds a
-//! slot, with or without a connection yet; an idle connection holds one too. A slot is never lost: a lease gives it
-//! back when it is dropped, whatever happened to the request. Everything here takes constant time.
+//! A *slot* is the right to one connection; there are `max_connections` of them, and `max_per_host` for one origin.
+//! Whoever holds a [`Lease`] holds a slot, with or without a connection yet; an idle connection holds one too. A slot is
+//! never lost: a lease gives it back when it is dropped, whatever happened to the request.
 //!
-//! Those who wait stand in one queue, first come, first served – with one exception: a connection that becomes free
-//! goes to the first who waits for *its* origin, rather than being closed for somebody who came earlier. Nobody is
-//! passed over more than [`BYPASS_MAX`] times in a row.
+//! Those who wait stand in a queue of their origin. The first of each queue has its *turn* to come, unless the origin has
+//! all the slots that it may have: who has waited longest among those is served first – with one exception: a connection
+//! that becomes free goes to the first who waits for *its* origin, rather than being closed for somebody who came earlier.
+//! Nobody is passed over more than [`BYPASS_MAX`] times in a row.
+//!
+//! While somebody whose turn may come waits, all slots are in use and no connection is idle: whatever becomes free is
+//! handed on at once. Everything here takes constant time, but for the turns: that of an origin is found in time
+//! logarithmic in the number of origins that wait.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -24,6 +28,7 @@ use slab::Slab;
 
 use super::chain::{Chain, Nodes, Of};
 use super::connection::Connection;
+use super::remote::Remote;
 use crate::handle::{LoopHandle, Sleep, now_ns};
 
 /// So often may others with a fitting connection go before the one who has waited longest.
@@ -38,6 +43,8 @@ const TRIM_AFTER: Duration = Duration::from_millis(250);
 pub struct Limits {
     /// Connections at the same time, in use or idle; further requests wait. `None` has no limit.
     pub max_connections: Option<usize>,
+    /// Connections to one origin at the same time. `None` has no limit.
+    pub max_per_host: Option<usize>,
     /// Idle connections that are kept for later. `None` has no limit.
     pub max_keepalive: Option<usize>,
     /// An idle connection is closed after this time. `None` has no limit.
@@ -47,66 +54,11 @@ pub struct Limits {
 impl Default for Limits {
     /// 100 connections, 20 of them kept when idle, for 5 seconds.
     fn default() -> Self {
-        Self { max_connections: Some(100), max_keepalive: Some(20), keepalive_expiry: Some(Duration::from_secs(5)) }
-    }
-}
-
-/// Counts at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Connections, in use or idle, and those being made.
-    pub open: usize,
-    /// Connections that wait for their next request.
-    pub idle: usize,
-    /// Requests that have begun and not ended, the waiting ones too.
-    pub in_flight: usize,
-    /// Requests that wait for a connection.
-    pub waiting: usize,
-}
-
-/// What other threads see of a pool, and do to it.
-#[derive(Default)]
-pub(super) struct Remote {
-    closed: AtomicBool,
-    /// Of the keeper, which closes the idle connections.
-    waker: Mutex<Option<Waker>>,
-    open: AtomicUsize,
-    idle: AtomicUsize,
-    in_flight: AtomicUsize,
-    waiting: AtomicUsize,
-}
-
-impl Remote {
-    /// Refuses new requests from now on, and has the pool's loop close the idle connections.
-    pub fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        self.wake_keeper();
-    }
-
-    fn wake_keeper(&self) {
-        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
-    }
-
-    pub fn statistics(&self) -> Statistics {
-        Statistics {
-            open: self.open.load(Ordering::Relaxed),
-            idle: self.idle.load(Ordering::Relaxed),
-            in_flight: self.in_flight.load(Ordering::Relaxed),
-            waiting: self.waiting.load(Ordering::Relaxed),
-        }
-    }
-
-    fn watch(&self, context: &Context<'_>) {
-        let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
-        if waker.as_ref().is_none_or(|waker| !waker.will_wake(context.waker())) {
-            *waker = Some(context.waker().clone());
+        Self {
+            max_connections: Some(100),
+            max_per_host: None,
+            max_keepalive: Some(20),
+            keepalive_expiry: Some(Duration::from_secs(5)),
         }
     }
 }
@@ -120,6 +72,10 @@ struct Origin {
     host: HeaderValue,
     idle: Chain,
     waiting: Chain,
+    /// Slots in use: leases and idle connections.
+    open: usize,
+    /// Its place among the turns.
+    turn: Option<u64>,
     /// Leases, idle connections and waiters; nobody remembers an origin without users.
     users: usize,
 }
@@ -133,6 +89,8 @@ struct Idle {
 
 struct Waiter {
     origin: usize,
+    /// The number that it drew when it came.
+    ticket: u64,
     waker: Option<Waker>,
     /// Set when it has left the queue.
     grant: Option<Grant>,
@@ -155,7 +113,9 @@ struct State {
     /// By the time when they became idle.
     idle_order: Chain,
     waiters: Nodes<Waiter>,
-    queue: Chain,
+    /// The origins for which somebody waits and which may have another slot, by the ticket of the first who waits.
+    turns: BTreeMap<u64, usize>,
+    next_ticket: u64,
     waiting: usize,
     /// Slots in use.
     open: usize,
@@ -199,20 +159,24 @@ impl Pool {
             }
             return acquire(Progress::Granted(Grant::Connection(idle.connection, idle.since)));
         }
-        if self.limits.max_connections.is_none_or(|max| state.open < max) {
-            state.open += 1;
-            self.publish(&state);
-            return acquire(Progress::Granted(Grant::Slot));
-        }
-        if let Some(key) = state.idle_order.first() {
-            // Another origin's connection makes room; its slot changes hands.
-            let idle = state.take_idle(key);
-            state.leave_origin(idle.origin);
-            self.publish(&state);
-            drop(state);
-            return acquire(Progress::Granted(Grant::Slot));
+        if self.has_room(&state.origins[origin]) {
+            if self.limits.max_connections.is_none_or(|max| state.open < max) {
+                state.open_slot(origin);
+                self.publish(&state);
+                return acquire(Progress::Granted(Grant::Slot));
+            }
+            if let Some(key) = state.idle_order.first() {
+                // Another origin's connection makes room.
+                let closed = state.drop_idle(key);
+                state.open_slot(origin);
+                self.publish(&state);
+                drop(state);
+                drop(closed);
+                return acquire(Progress::Granted(Grant::Slot));
+            }
         }
         let waiter = state.enqueue(origin);
+        self.settle_turn(&mut state, origin);
         self.publish(&state);
         acquire(Progress::Waiting(waiter))
     }
@@ -224,6 +188,43 @@ impl Pool {
         InFlight(Rc::clone(self))
     }
 
+    /// Whether the origin may have another slot.
+    fn has_room(&self, origin: &Origin) -> bool {
+        self.limits.max_per_host.is_none_or(|max| origin.open < max)
+    }
+
+    /// Gives the origin its place among the turns. To be called when its queue or the number of its slots has changed.
+    fn settle_turn(&self, state: &mut State, origin: usize) {
+        let entry = &mut state.origins[origin];
+        let first = entry.waiting.first().filter(|_| self.has_room(entry));
+        let turn = first.map(|key| state.waiters.get(key).ticket);
+        if entry.turn != turn {
+            if let Some(before) = std::mem::replace(&mut entry.turn, turn) {
+                state.turns.remove(&before);
+            }
+            if let Some(turn) = turn {
+                state.turns.insert(turn, origin);
+            }
+        }
+    }
+
+    /// A slot of `origin` is free: whoever waits longest and may have it gets it. The waker is to be woken outside the
+    /// borrow.
+    fn free_slot(&self, state: &mut State, origin: usize) -> Option<Waker> {
+        state.open -= 1;
+        state.origins[origin].open -= 1;
+        self.settle_turn(state, origin);
+        let waker = state.turns.first_key_value().map(|(_, &next)| next).and_then(|next| {
+            state.open_slot(next);
+            let waker = state.grant(next, Grant::Slot);
+            self.settle_turn(state, next);
+            waker
+        });
+        state.leave_origin(origin);
+        self.publish(state);
+        waker
+    }
+
     fn is_expired(&self, since: u64, now: u64) -> bool {
         self.limits.keepalive_expiry.is_some_and(|expiry| now >= since.saturating_add(nanos(expiry)))
     }
@@ -231,21 +232,20 @@ impl Pool {
     /// A connection is free: somebody who waits gets it, or it becomes idle.
     fn give_back(&self, origin: usize, connection: Box<Connection>) {
         let mut state = self.state.borrow_mut();
-        if let Some((waiter, fits)) = state.next_waiter(Some(origin)) {
-            let grant = if fits { Grant::Connection(connection, now_ns()) } else { Grant::Slot };
-            let waker = state.grant(waiter, grant);
+        if state.goes_to_own(origin) {
+            let waker = state.grant(origin, Grant::Connection(connection, now_ns()));
+            self.settle_turn(&mut state, origin);
             state.leave_origin(origin);
             self.publish(&state);
             drop(state);
             wake(waker);
             return;
         }
-        if self.remote.is_closed() || self.limits.max_keepalive == Some(0) {
-            state.open -= 1;
-            state.leave_origin(origin);
-            self.publish(&state);
+        if !state.turns.is_empty() || self.remote.is_closed() || self.limits.max_keepalive == Some(0) {
+            let waker = self.free_slot(&mut state, origin);
             drop(state);
             drop(connection);
+            wake(waker);
             return;
         }
         let now = now_ns();
@@ -263,18 +263,10 @@ impl Pool {
         }
     }
 
-    /// A slot is free: whoever waits longest gets it.
+    /// A slot is free, without a connection.
     fn give_up(&self, origin: usize) {
         let mut state = self.state.borrow_mut();
-        let waker = match state.next_waiter(None) {
-            Some((waiter, _)) => state.grant(waiter, Grant::Slot),
-            None => {
-                state.open -= 1;
-                None
-            }
-        };
-        state.leave_origin(origin);
-        self.publish(&state);
+        let waker = self.free_slot(&mut state, origin);
         drop(state);
         wake(waker);
     }
@@ -347,7 +339,8 @@ impl State {
         // A parsed URL's authority is plain ASCII.
         let host = HeaderValue::from_str(&name).unwrap_or_else(|_| HeaderValue::from_static(""));
         let (idle, waiting) = (Chain::default(), Chain::default());
-        let origin = self.origins.insert(Origin { key: Rc::clone(&key), name, host, idle, waiting, users: 1 });
+        let entry = Origin { key: Rc::clone(&key), name, host, idle, waiting, open: 0, turn: None, users: 1 };
+        let origin = self.origins.insert(entry);
         self.keys.insert(key, origin);
         origin
     }
@@ -379,14 +372,21 @@ impl State {
     /// Takes an idle connection out together with its slot.
     fn drop_idle(&mut self, key: usize) -> Idle {
         let idle = self.take_idle(key);
+        self.origins[idle.origin].open -= 1;
         self.leave_origin(idle.origin);
         self.open -= 1;
         idle
     }
 
+    fn open_slot(&mut self, origin: usize) {
+        self.open += 1;
+        self.origins[origin].open += 1;
+    }
+
     fn enqueue(&mut self, origin: usize) -> usize {
-        let key = self.waiters.insert(Waiter { origin, waker: None, grant: None, bypassed: 0 });
-        self.waiters.push_back(&mut self.queue, Of::Pool, key);
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let key = self.waiters.insert(Waiter { origin, ticket, waker: None, grant: None, bypassed: 0 });
         self.waiters.push_back(&mut self.origins[origin].waiting, Of::Origin, key);
         self.waiting += 1;
         key
@@ -394,27 +394,27 @@ impl State {
 
     fn dequeue(&mut self, key: usize) {
         let origin = self.waiters.get(key).origin;
-        self.waiters.unlink(&mut self.queue, Of::Pool, key);
         self.waiters.unlink(&mut self.origins[origin].waiting, Of::Origin, key);
         self.waiting -= 1;
     }
 
-    /// Who is next, given that a connection of `free_origin` (or only a slot) is free; and whether it fits.
-    fn next_waiter(&mut self, free_origin: Option<usize>) -> Option<(usize, bool)> {
-        let eldest = self.queue.first()?;
-        let Some(origin) = free_origin else { return Some((eldest, false)) };
-        match self.origins[origin].waiting.first() {
-            Some(key) if key == eldest => Some((key, true)),
-            Some(key) if self.waiters.get(eldest).bypassed < BYPASS_MAX => {
-                self.waiters.get_mut(eldest).bypassed += 1;
-                Some((key, true))
-            }
-            _ => Some((eldest, false)),
+    /// Whether a free connection of `origin` goes to one who waits for just that: nobody else's turn is before, or it may
+    /// be passed over.
+    fn goes_to_own(&mut self, origin: usize) -> bool {
+        let Some(own) = self.origins[origin].waiting.first() else { return false };
+        let Some((&turn, &next)) = self.turns.first_key_value() else { return true };
+        if turn >= self.waiters.get(own).ticket {
+            return true;
         }
+        let Some(eldest) = self.origins[next].waiting.first() else { return true };
+        let eldest = self.waiters.get_mut(eldest);
+        eldest.bypassed += 1;
+        eldest.bypassed <= BYPASS_MAX
     }
 
-    /// Hands a slot over to a waiter; the waker is to be woken outside the borrow.
-    fn grant(&mut self, key: usize, grant: Grant) -> Option<Waker> {
+    /// Hands a slot over to the first who waits for `origin`; the waker is to be woken outside the borrow.
+    fn grant(&mut self, origin: usize, grant: Grant) -> Option<Waker> {
+        let key = self.origins[origin].waiting.first()?;
         self.dequeue(key);
         let waiter = self.waiters.get_mut(key);
         waiter.grant = Some(grant);
@@ -495,6 +495,7 @@ impl Drop for Acquire {
                 let mut state = self.pool.state.borrow_mut();
                 let Some(grant) = state.waiters.get_mut(key).grant.take() else {
                     state.dequeue(key);
+                    self.pool.settle_turn(&mut state, self.origin);
                     let waiter = state.waiters.remove(key);
                     state.leave_origin(self.origin);
                     self.pool.publish(&state);

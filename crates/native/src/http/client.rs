@@ -7,7 +7,7 @@ use aioxide::LoopHandle;
 use aioxide::http::{Client, ClientControl, Error, Limits, Request, Settings, Timeouts};
 use aioxide::timeline;
 use aioxide::transport::tls::Connector;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -77,16 +77,17 @@ pub struct HttpClient {
 #[pymethods]
 impl HttpClient {
     #[new]
-    #[pyo3(signature = (*, max_connections=Some(100), max_keepalive_connections=Some(20), keepalive_expiry=Some(5.0),
-                        ssl_context=None, proxy=None, proxy_auth=None, proxy_headers=None, proxy_tunnel=None,
-                        proxy_ssl_context=None),
-           text_signature = "(*, max_connections=100, max_keepalive_connections=20, keepalive_expiry=5.0, \
-                             ssl_context=None, proxy=None, proxy_auth=None, proxy_headers=None, proxy_tunnel=None, \
-                             proxy_ssl_context=None)")]
+    #[pyo3(signature = (*, max_connections=Some(100), max_connections_per_host=None, max_keepalive_connections=Some(20),
+                        keepalive_expiry=Some(5.0), ssl_context=None, proxy=None, proxy_auth=None, proxy_headers=None,
+                        proxy_tunnel=None, proxy_ssl_context=None),
+           text_signature = "(*, max_connections=100, max_connections_per_host=None, max_keepalive_connections=20, \
+                             keepalive_expiry=5.0, ssl_context=None, proxy=None, proxy_auth=None, proxy_headers=None, \
+                             proxy_tunnel=None, proxy_ssl_context=None)")]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn new(
         py: Python<'_>,
         max_connections: Option<usize>,
+        max_connections_per_host: Option<usize>,
         max_keepalive_connections: Option<usize>,
         keepalive_expiry: Option<f64>,
         ssl_context: Option<Py<PyAny>>,
@@ -96,11 +97,16 @@ impl HttpClient {
         proxy_tunnel: Option<bool>,
         proxy_ssl_context: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
-        if max_connections == Some(0) {
-            return Err(pyo3::exceptions::PyValueError::new_err("max_connections=0 would let no request through"));
+        for (name, max) in
+            [("max_connections", max_connections), ("max_connections_per_host", max_connections_per_host)]
+        {
+            if max == Some(0) {
+                return Err(PyValueError::new_err(format!("{name}=0 would let no request through")));
+            }
         }
         let limits = Limits {
             max_connections,
+            max_per_host: max_connections_per_host,
             max_keepalive: max_keepalive_connections,
             keepalive_expiry: convert::duration("keepalive_expiry", keepalive_expiry)?,
         };
