@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import errno
+import functools
 import os
 import selectors
 import signal
@@ -326,36 +327,42 @@ class EventLoop(_native.Loop, ChildrenMixin):
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
         *context: contextvars.Context | None,
     ) -> None:
-        """Accept what waits in the backlog; a connection without TLS needs no task of its own.
+        """Accept what waits in the backlog; no connection needs a task of its own, TLS or not.
 
         Since 3.15 a last argument has the server's `context`, of which each connection gets a copy.
         """
         rest = (sslcontext, server, backlog, ssl_handshake_timeout, ssl_shutdown_timeout, *(context or _NO_CONTEXT))
-        if sslcontext is not None:
-            super()._accept_connection(protocol_factory, sock, *rest)
-            return
+        given = context[0] if context else None
+        make: Callable[..., asyncio.Transport] = self._make_socket_transport
+        if sslcontext:
+            make = functools.partial(
+                self._make_ssl_transport,
+                sslcontext=sslcontext,
+                server_side=True,
+                ssl_handshake_timeout=ssl_handshake_timeout,
+                ssl_shutdown_timeout=ssl_shutdown_timeout,
+            )
         for _ in range(backlog + 1):
             if sock.fileno() == -1:
                 return  # the last connection's protocol factory has closed the server
             try:
-                conn, address = sock.accept()
+                accepted = self._accept(sock)
             except ConnectionAbortedError:
                 continue
-            except (BlockingIOError, InterruptedError):
-                return
             except OSError as error:
                 if error.errno not in _OUT_OF_RESOURCES:
                     raise
                 self._pause_accepting(error, protocol_factory, sock, *rest)
                 return
+            if accepted is None:
+                return
+            conn, address = accepted
             if self._debug:
                 _stock.logger().debug("%r got a new connection from %r: %r", server, address, conn)
-            conn.setblocking(False)
-            if context and context[0] is not None:
-                own = context[0].copy()
-                own.run(self._start_connection, protocol_factory, conn, address, server, own)
-            else:
-                self._start_connection(protocol_factory, conn, address, server)
+            # As if each had its task: what its protocol's factory sets in the context is seen by this connection alone.
+            own = contextvars.copy_context() if given is None else given.copy()
+            for_good = None if given is None else own
+            own.run(self._start_connection, protocol_factory, make, conn, address, server, for_good)
 
     def _pause_accepting(self, error: OSError, factory: Any, sock: socket.socket, *rest: Any) -> None:
         """Out of descriptors: the kernel would report the same connection without end, so look away for a while."""
@@ -372,23 +379,34 @@ class EventLoop(_native.Loop, ChildrenMixin):
     def _start_connection(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
+        make_transport: Callable[..., asyncio.Transport],
         conn: socket.socket,
         address: Any,
         server: Any,
-        context: contextvars.Context | None = None,
+        context: contextvars.Context | None,
     ) -> None:
+        made: dict[str, Any] = {}
         try:
-            protocol = protocol_factory()
-            self._make_socket_transport(conn, protocol, extra={"peername": address}, server=server, context=context)
+            made["protocol"] = protocol = protocol_factory()
+            # What becomes of it is the protocol's business; only who debugs hears of a connection that is not made.
+            waiter = self.create_future() if self._debug else None
+            made["transport"] = make_transport(
+                conn, protocol, waiter=waiter, extra={"peername": address}, server=server, context=context
+            )
         except (SystemExit, KeyboardInterrupt):
             conn.close()
             raise
         except BaseException as error:  # noqa: BLE001 - it ends this connection alone, as in asyncio
             conn.close()
-            if self._debug:
-                self.call_exception_handler(
-                    {"message": "Error on transport creation for incoming connection", "exception": error}
-                )
+            self._report_not_made(error, made)
+            return
+        if waiter is not None:
+            waiter.add_done_callback(lambda waiter: self._report_not_made(waiter.exception(), made))
+
+    def _report_not_made(self, error: BaseException | None, made: dict[str, Any]) -> None:
+        if self._debug and error is not None:
+            message = "Error on transport creation for incoming connection"
+            self.call_exception_handler({"message": message, "exception": error, **made})
 
 
 _open_loops: weakref.WeakSet[EventLoop] = weakref.WeakSet()

@@ -129,13 +129,14 @@ pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Accepts one connection.
+/// Accepts one connection; the new socket does not block.
 ///
 /// # Errors
 /// `WouldBlock` when none waits; `EMFILE` and friends when it cannot be taken.
-pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+pub fn accept(listener: RawFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+    let listener = borrow(listener)?;
     let (socket, peer) =
-        retry(|| rustix::net::acceptfrom_with(&listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC))?;
+        retry(|| rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC))?;
     Ok((socket, peer.and_then(to_std)))
 }
 
@@ -143,8 +144,8 @@ pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> 
 ///
 /// # Errors
 /// What `getsockname(2)` says, or `Unsupported` for a socket that is not IP.
-pub fn local_addr(socket: impl AsFd) -> io::Result<SocketAddr> {
-    to_std(rustix::net::getsockname(socket)?).ok_or_else(|| io::ErrorKind::Unsupported.into())
+pub fn local_addr(socket: RawFd) -> io::Result<SocketAddr> {
+    to_std(rustix::net::getsockname(borrow(socket)?)?).ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 fn to_std(address: SocketAddrAny) -> Option<SocketAddr> {

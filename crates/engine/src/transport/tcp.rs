@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
 use crate::driver::socket;
@@ -173,7 +173,7 @@ impl TcpListener {
     /// # Errors
     /// What `getsockname(2)` says.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        socket::local_addr(self.watched.fd.as_fd())
+        socket::local_addr(self.watched.fd.as_raw_fd())
     }
 
     /// Waits for a connection.
@@ -181,7 +181,7 @@ impl TcpListener {
     /// # Errors
     /// `EMFILE` and the like: the connection stays in the backlog, so pause before the next try.
     pub async fn accept(&self) -> io::Result<TcpStream> {
-        let accepted = std::future::poll_fn(|context| self.watched.poll_read(context, |fd| socket::accept(fd))).await;
+        let accepted = std::future::poll_fn(|context| self.watched.poll_read(context, |fd| socket::accept(fd.as_raw_fd()))).await;
         let (fd, peer) = accepted?;
         socket::set_nodelay(fd.as_raw_fd())?;
         let peer = peer.ok_or(io::ErrorKind::Unsupported)?;

@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyMemoryView, PySlice};
 
-use super::datagrams;
+use super::{accept, datagrams};
 use crate::errors::{os_error, would_block};
 use crate::event_loop::{Loop, SCRATCH_BYTES};
 use crate::raw::{self, BytesBuilder};
@@ -272,12 +272,8 @@ impl Outgoing {
 }
 
 fn accept(sock: &Bound<'_, PyAny>) -> PyResult<Attempt> {
-    let py = sock.py();
-    let accepted = sock.call_method0(intern!(py, "accept")).and_then(|accepted| {
-        accepted.get_item(0)?.call_method1(intern!(py, "setblocking"), (false,))?;
-        Ok(accepted)
-    });
-    outcome(py, accepted, Direction::Read)
+    let accepted = accept::accept(sock)?;
+    Ok(accepted.map_or(Attempt::Blocked(Direction::Read), |accepted| Attempt::Done(accepted.unbind())))
 }
 
 fn connect(

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use super::SocketOperation;
+use super::{SocketOperation, accept};
 use super::attempt::Request;
 use crate::event_loop::Loop;
 use crate::raw::{self, FastArgs};
@@ -56,6 +56,12 @@ impl Loop {
         Self::operation(slf, "sock_accept", sock, Request::Accept)
     }
 
+    fn accept(slf: &Bound<'_, Self>, args: &FastArgs<'_, '_>) -> PyResult<Py<PyAny>> {
+        let [sock] = args.bind("_accept", ["sock"], 1)?;
+        let accepted = accept::accept(owned(slf, sock).bind(slf.py()))?;
+        Ok(accepted.map_or_else(|| slf.py().None(), Bound::unbind))
+    }
+
     fn sock_connect(slf: &Bound<'_, Self>, args: &FastArgs<'_, '_>) -> PyResult<Py<PyAny>> {
         let [sock, address] = args.bind("sock_connect", ["sock", "address"], 2)?;
         Self::operation(slf, "sock_connect", sock, Request::connect(owned(slf, address)))
@@ -76,13 +82,14 @@ raw::fast_methods!(
     sock_sendall => Loop::sock_sendall,
     sock_sendto => Loop::sock_sendto,
     sock_accept => Loop::sock_accept,
-    sock_connect => Loop::sock_connect
+    sock_connect => Loop::sock_connect,
+    accept_now => Loop::accept,
 );
 
 /// Adds the methods to `Loop`.
 pub fn add_methods(py: Python<'_>) -> PyResult<()> {
     let class: Bound<'_, PyType> = py.get_type::<Loop>();
-    let methods: [(&std::ffi::CStr, &std::ffi::CStr, raw::FastMethod); 8] = [
+    let methods: [(&std::ffi::CStr, &std::ffi::CStr, raw::FastMethod); 9] = [
         (
             c"sock_recv",
             c"sock_recv($self, sock, n)\n--\n\nReceive at most n bytes; b\"\" is the peer's end-of-file.",
@@ -122,6 +129,11 @@ pub fn add_methods(py: Python<'_>) -> PyResult<()> {
             c"sock_connect",
             c"sock_connect($self, sock, address)\n--\n\nConnect to an address, whose host name is looked up first.",
             sock_connect,
+        ),
+        (
+            c"_accept",
+            c"_accept($self, sock)\n--\n\nAccept a connection that waits; the result is (socket, address), or None.",
+            accept_now,
         ),
     ];
     for (name, doc, method) in methods {

@@ -6,11 +6,13 @@
 //! again when it is resumed. So nothing is received before somebody is there to take it, and a cancelled operation
 //! loses no data.
 
+mod accept;
 mod attempt;
 mod datagrams;
 mod methods;
 mod operation;
 
+pub use accept::is_named_alike;
 pub use attempt::is_plain;
 pub use methods::add_methods;
 pub use operation::SocketOperation;

@@ -81,6 +81,7 @@ functions! {
     version_number = c"OpenSSL_version_num": fn() -> c_ulong;
     peek_error = c"ERR_peek_error": fn() -> c_ulong;
     clear_errors = c"ERR_clear_error": fn();
+    ssl_do_handshake = c"SSL_do_handshake": fn(*mut Ssl) -> c_int;
     ssl_read = c"SSL_read_ex": fn(*mut Ssl, *mut c_void, usize, *mut usize) -> c_int;
     ssl_write = c"SSL_write_ex": fn(*mut Ssl, *const c_void, usize, *mut usize) -> c_int;
     ssl_get_error = c"SSL_get_error": fn(*const Ssl, c_int) -> c_int;
@@ -251,6 +252,19 @@ impl Libssl {
             (functions.ssl_set_bio)(ssl.0.as_ptr(), bio, bio);
         }
         Ok(())
+    }
+
+    /// Goes on with the handshake, for as long as it needs nothing more from the peer.
+    ///
+    /// # Safety
+    /// As [`Libssl::read`], with a handshake that may be under way.
+    pub unsafe fn handshake(&self, ssl: SslRef) -> Outcome {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.clear_errors();
+            let answer = (self.functions.ssl_do_handshake)(ssl.0.as_ptr());
+            self.outcome(ssl, answer, 0)
+        }
     }
 
     /// Decrypts into `room`.

@@ -28,7 +28,8 @@ impl TlsTransport {
         Self::log_debug(slf, "%r starts SSL handshake")?;
         let timer = Self::call_later(slf, this.handshake_timeout, "_handshake_overdue")?;
         this.state.borrow_mut(py).handshake_timer = Some(timer);
-        Self::handshake(slf, &[])
+        // The client speaks first.
+        if this.is_server { Ok(()) } else { Self::handshake(slf, &[]) }
     }
 
     /// Goes on with the handshake.
@@ -67,14 +68,15 @@ impl TlsTransport {
             }
             (state.protocol.as_ref().map(|protocol| protocol.clone_ref(py)), is_first)
         };
-        // The peer's handshake ends with these bytes, whatever the protocol does next.
-        Self::flush_output(slf)?;
-        if let Some(protocol) = protocol.filter(|_| is_first) {
-            protocol.bind(py).call_method1(intern!(py, "connection_made"), (slf,))?;
-        }
-        this.wake_waiter(py, None)?;
+        let made = match protocol.filter(|_| is_first) {
+            Some(protocol) => protocol.bind(py).call_method1(intern!(py, "connection_made"), (slf,)).map(drop),
+            None => Ok(()),
+        };
         // The peer's first data may have come with its last handshake message.
-        Self::receive(slf, &[])
+        let received = made.and_then(|()| this.wake_waiter(py, None)).and_then(|()| Self::receive(slf, &[]));
+        // The peer's handshake ends with these bytes, whatever the protocol did; mostly they went with its first answer.
+        Self::flush_output(slf)?;
+        received
     }
 
     /// Notes what the handshake has settled.

@@ -53,6 +53,8 @@ impl TlsTransport {
             extra: extra.unbind(),
             handshake_timeout,
             shutdown_timeout,
+            is_server: server_side,
+            is_unawaited: waiter.is_none() && call_connection_made,
             state: GilCell::new(State {
                 session: Some(Box::new(session)),
                 protocol: Some(protocol.clone().unbind()),
@@ -315,8 +317,9 @@ impl TlsTransport {
 
     /// Called by the cycle collector, before it takes the cycle apart.
     fn __del__(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let is_unknown = slf.get().is_unknown(slf.py());
         let was_closed = std::mem::replace(&mut slf.get().state.borrow_mut(slf.py()).is_closed, true);
-        if was_closed { Ok(()) } else { raw::warn_of_resource(slf.as_any(), UNCLOSED) }
+        if was_closed || is_unknown { Ok(()) } else { raw::warn_of_resource(slf.as_any(), UNCLOSED) }
     }
 
     fn __clear__(&self) {
@@ -349,7 +352,8 @@ const UNCLOSED: &str = "unclosed transport <TlsTransport>";
 impl Drop for TlsTransport {
     fn drop(&mut self) {
         Python::attach(|py| {
-            if self.state.take_in_gc().is_none_or(|state| state.is_closed) {
+            let is_quiet = |state: State| state.is_closed || (self.is_unawaited && state.told == Told::Nothing);
+            if self.state.take_in_gc().is_none_or(is_quiet) {
                 return;
             }
             // Finalizers must leave the exception that is being handled alone.

@@ -74,6 +74,9 @@ pub struct TlsTransport {
     extra: Py<PyDict>,
     handshake_timeout: f64,
     shutdown_timeout: f64,
+    is_server: bool,
+    /// Nobody awaits the handshake: a connection that was accepted.
+    is_unawaited: bool,
     state: GilCell<State>,
     made: Made,
 }
@@ -102,6 +105,11 @@ struct State {
 impl TlsTransport {
     fn phase(&self, py: Python<'_>) -> Phase {
         self.state.borrow(py).connection.phase()
+    }
+
+    /// Whether nobody knows of the connection yet, so that nobody can have forgotten to close it.
+    pub fn is_unknown(&self, py: Python<'_>) -> bool {
+        self.is_unawaited && self.state.borrow(py).told == Told::Nothing
     }
 
     /// Lets `work` use the session; `None` where somebody up the stack has it, or the connection is lost.

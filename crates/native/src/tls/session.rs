@@ -1,8 +1,8 @@
 //! One TLS connection of Python's: libssl directly, or through `SSLObject` and its `MemoryBIO`s.
 //!
-//! Both have the real `SSLObject`, and both leave handshake and shutdown to it: these run callbacks, verify names and
-//! raise exceptions that are CPython's business, and happen once in a connection. What happens for every message,
-//! reading and writing, goes to libssl where it can.
+//! Both have the real `SSLObject`, and both leave to it how handshake and shutdown end: the exceptions that these raise
+//! are CPython's business, and happen once in a connection. What happens for every message, reading and writing, goes
+//! to libssl where it can, and so do the steps of a handshake.
 
 use std::mem::MaybeUninit;
 
@@ -174,6 +174,13 @@ impl tls::Session for Session {
     }
 
     fn handshake(&mut self) -> PyResult<Progress> {
+        if let Engine::Libssl { proved, ssl, .. } = &self.engine {
+            // SAFETY: as in `feed`; the `SSLObject` keeps the SSL alive.
+            if unsafe { proved.libssl.handshake(*ssl) } == Outcome::Waiting {
+                return Ok(Progress::Waiting);
+            }
+        }
+        // It is asked even where libssl has done all, since callbacks may have failed; and it knows what to raise.
         self.step("do_handshake")
     }
 

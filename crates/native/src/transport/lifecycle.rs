@@ -10,10 +10,12 @@ use pyo3::types::PyDict;
 
 use super::writing::DEFAULT_HIGH_WATER_BYTES;
 use super::{Receiver, SocketTransport, State};
+use crate::address;
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::host::Job;
 use crate::raw::{self, Made, SocketLayout};
+use crate::sock::{is_named_alike, is_plain};
 use crate::watches::{Owner, Watches, Watching, wake};
 
 /// A scheduled step in a transport's life.
@@ -304,7 +306,8 @@ pub fn describe<'py>(sock: &Bound<'py, PyAny>, extra: Option<&Bound<'py, PyDict>
         [(intern!(py, "sockname"), intern!(py, "getsockname")), (intern!(py, "peername"), intern!(py, "getpeername"))]
     {
         if key == "sockname" || !described.contains(key)? {
-            let address = match sock.call_method0(method) {
+            let known = if key == "sockname" && is_plain(sock)? { own_address(sock)? } else { None };
+            let address = match known.map_or_else(|| sock.call_method0(method), Ok) {
                 Err(error) if error.is_instance_of::<PyOSError>(py) => py.None().into_bound(py),
                 other => other?,
             };
@@ -312,6 +315,15 @@ pub fn describe<'py>(sock: &Bound<'py, PyAny>, extra: Option<&Bound<'py, PyDict>
         }
     }
     Ok(described)
+}
+
+/// A plain socket's own address, if it is an IP address that is written without asking the system.
+fn own_address<'py>(sock: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let fd = sock.call_method0(intern!(sock.py(), "fileno"))?.extract()?;
+    match socket::local_addr(fd).ok().filter(is_named_alike) {
+        Some(address) => Ok(Some(address::to_tuple(sock.py(), address)?.into_any())),
+        None => Ok(None),
+    }
 }
 
 impl Drop for SocketTransport {
