@@ -3,7 +3,6 @@
 //! [`TcpStream`] and [`TcpListener`] are for Rust futures, as is every [`ByteStream`]; [`WriteBuffer`] is the sending half of callback-style
 //! transports, whose receiving half goes straight into the host's own buffers. [`tls`] is the policy of a TLS connection.
 
-mod piece;
 mod resolver;
 mod stream;
 mod tcp;

@@ -52,7 +52,7 @@ pub fn adopt(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// `protocol.data_received(data)` of an adopted protocol.
-pub fn feed(protocol: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+pub fn feed(protocol: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
     let py = protocol.py();
     let reader = protocol.getattr(intern!(py, "_stream_reader_wr"))?;
     if reader.is_none() {
@@ -65,10 +65,9 @@ pub fn feed(protocol: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) -> PyResult<
     }
     let view = Reader(&reader);
     if !reader.get_type().is(&classes(py)?.reader) || view.is_eof()? {
-        return protocol.call_method1(intern!(py, "data_received"), (data,)).map(drop);
+        return protocol.call_method1(intern!(py, "data_received"), (PyBytes::new(py, data),)).map(drop);
     }
     let buffer = view.buffer()?;
-    let data = data.as_bytes();
     let buffered = with_critical_section(&buffer, || {
         let before = buffer.len();
         buffer.resize(before + data.len())?;

@@ -38,6 +38,9 @@ type ExNew = unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void, c_int, 
 const SSL_ERROR_WANT_READ: c_int = 2;
 const SSL_ERROR_WANT_WRITE: c_int = 3;
 const SSL_ERROR_ZERO_RETURN: c_int = 6;
+const SSL_CTRL_MODE: c_int = 33;
+const SSL_CTRL_CLEAR_MODE: c_int = 78;
+const SSL_MODE_RELEASE_BUFFERS: c_long = 0x10;
 const BIO_TYPE_SOURCE_SINK: c_int = 0x0400;
 const BIO_FLAGS_READ: c_int = 0x01;
 const BIO_FLAGS_SHOULD_RETRY: c_int = 0x08;
@@ -85,6 +88,8 @@ functions! {
     ssl_read = c"SSL_read_ex": fn(*mut Ssl, *mut c_void, usize, *mut usize) -> c_int;
     ssl_write = c"SSL_write_ex": fn(*mut Ssl, *const c_void, usize, *mut usize) -> c_int;
     ssl_get_error = c"SSL_get_error": fn(*const Ssl, c_int) -> c_int;
+    ssl_ctrl = c"SSL_ctrl": fn(*mut Ssl, c_int, c_long, *mut c_void) -> c_long;
+    ssl_free_buffers = c"SSL_free_buffers": fn(*mut Ssl) -> c_int;
     ssl_has_pending = c"SSL_has_pending": fn(*const Ssl) -> c_int;
     ssl_set_bio = c"SSL_set_bio": fn(*mut Ssl, *mut Bio, *mut Bio);
     ssl_get_ex_data = c"SSL_get_ex_data": fn(*const Ssl, c_int) -> *mut c_void;
@@ -315,6 +320,27 @@ impl Libssl {
     pub unsafe fn has_pending(&self, ssl: SslRef) -> bool {
         // SAFETY: the caller's promise.
         unsafe { (self.functions.ssl_has_pending)(ssl.0.as_ptr()) == 1 }
+    }
+
+    /// Whether `ssl` keeps its two buffers, of 17 KiB each, while they are empty.
+    ///
+    /// # Safety
+    /// As [`Libssl::read`], before its handshake too.
+    pub unsafe fn keep_buffers(&self, ssl: SslRef, keeps: bool) {
+        // SAFETY: the caller's promise; these commands take a number alone.
+        unsafe {
+            let control =
+                |command, mode| (self.functions.ssl_ctrl)(ssl.0.as_ptr(), command, mode, std::ptr::null_mut());
+            if keeps {
+                control(SSL_CTRL_CLEAR_MODE, SSL_MODE_RELEASE_BUFFERS);
+                // Setting, not clearing, is what tells the record layer (since 3.2).
+                control(SSL_CTRL_MODE, 0);
+            } else {
+                control(SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS);
+                // It refuses where something is in them; they are freed once they are empty.
+                (self.functions.ssl_free_buffers)(ssl.0.as_ptr());
+            }
+        }
     }
 
     /// Empties the thread's error queue.

@@ -17,6 +17,7 @@ mod pipes;
 mod probe;
 mod reading;
 mod session;
+mod warm;
 mod writing;
 
 use aioxide::transport::tls::{Connection, Phase};

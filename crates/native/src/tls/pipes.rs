@@ -1,9 +1,21 @@
 //! What a libssl session reads from and writes to.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::Arc;
+
+thread_local! {
+    /// An empty buffer for output: what one session has sent, another fills next.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Keeps the room of an output that was sent, for this thread's next.
+pub fn keep_spare(mut output: Vec<u8>) {
+    output.clear();
+    let kept = SPARE.take();
+    SPARE.set(if kept.capacity() > output.capacity() { kept } else { output });
+}
 
 /// The two directions of ciphertext.
 #[derive(Default)]
@@ -22,6 +34,14 @@ impl Ends {
     /// The number of bytes that came from the peer and were not used.
     pub fn input_len(&self) -> usize {
         self.kept.len() - self.used + self.fed.map_or(0, NonNull::len)
+    }
+
+    /// Makes room for output, if there is none.
+    pub fn make_room(&mut self, bytes: usize) {
+        if self.output.capacity() == 0 {
+            self.output = SPARE.take();
+            self.output.reserve(bytes);
+        }
     }
 
     /// Moves as much as there is and fits into `room`.

@@ -18,8 +18,15 @@ const FATAL: &str = "Fatal error on SSL protocol";
 /// Plaintext up to this size is decrypted on the stack and copied: cheaper than a large `bytes` that is cut down.
 const COPIED_BYTES: usize = 16 * 1024;
 
-/// Plaintext for `data_received`, and how the reading ended.
-type Plaintext<'py> = PyResult<(Option<Bound<'py, PyBytes>>, Received<PyErr>)>;
+/// Room on the stack.
+type ShortRoom = [MaybeUninit<u8>; COPIED_BYTES];
+
+/// What was decrypted.
+enum Plaintext<'py> {
+    /// So many bytes, on the stack.
+    Short(usize),
+    Long(Bound<'py, PyBytes>),
+}
 
 impl TlsTransport {
     /// Acts on ciphertext from the transport below.
@@ -58,7 +65,9 @@ impl TlsTransport {
         };
         result?;
         // Reading may have made output too: key updates, tickets.
-        Self::pump(slf)?;
+        if this.has_more_to_send(py) {
+            Self::pump(slf)?;
+        }
         Self::control_lower_reading(slf)
     }
 
@@ -75,17 +84,30 @@ impl TlsTransport {
         ciphertext: &[u8],
     ) -> PyResult<Received<PyErr>> {
         let py = slf.py();
-        let read = slf.get().with_session(py, |session| session.feed(ciphertext, |session| plaintext(py, session)));
+        let mut room = [MaybeUninit::uninit(); COPIED_BYTES];
+        let read = slf
+            .get()
+            .with_session(py, |session| session.feed(ciphertext, |session| plaintext(py, session, &mut room)));
         let Some(read) = read else { return Err(in_use()) };
-        let (data, received) = read?;
-        if let Some(data) = data {
-            match receiver {
-                Receiver::Stream => streams::feed(protocol, &data)?,
-                // TLS in TLS.
-                Receiver::Tls(inner) => Self::receive(inner.bind(py), data.as_bytes())?,
-                Receiver::Bytes | Receiver::Buffer => {
-                    protocol.call_method1(intern!(py, "data_received"), (data,))?;
-                }
+        let (plaintext, received) = read?;
+        let data = match &plaintext {
+            // SAFETY: the session wrote that many bytes.
+            Plaintext::Short(count) => unsafe { written(&room, *count) },
+            Plaintext::Long(bytes) => bytes.as_bytes(),
+        };
+        if data.is_empty() {
+            return Ok(received);
+        }
+        match receiver {
+            Receiver::Stream => streams::feed(protocol, data)?,
+            // TLS in TLS.
+            Receiver::Tls(inner) => Self::receive(inner.bind(py), data)?,
+            Receiver::Bytes | Receiver::Buffer => {
+                let data = match plaintext {
+                    Plaintext::Short(_) => PyBytes::new(py, data),
+                    Plaintext::Long(bytes) => bytes,
+                };
+                protocol.call_method1(intern!(py, "data_received"), (data,))?;
             }
         }
         Ok(received)
@@ -178,41 +200,53 @@ impl TlsTransport {
     }
 }
 
-/// Decrypts everything that is there.
-fn plaintext<'py>(py: Python<'py>, session: &mut Session) -> Plaintext<'py> {
+/// Decrypts everything that is there, into `room` if it fits.
+fn plaintext<'py>(
+    py: Python<'py>,
+    session: &mut Session,
+    room: &mut ShortRoom,
+) -> PyResult<(Plaintext<'py>, Received<PyErr>)> {
     let bound = session.input_len();
-    if bound <= COPIED_BYTES {
-        let mut room = [MaybeUninit::<u8>::uninit(); COPIED_BYTES];
-        let received = tls::receive(session, &mut room);
-        if received.count < COPIED_BYTES || received.is_closed || received.error.is_some() {
-            // SAFETY: the session wrote that many bytes.
-            let bytes = unsafe { std::slice::from_raw_parts(room.as_ptr().cast::<u8>(), received.count) };
-            return Ok(((!bytes.is_empty()).then(|| PyBytes::new(py, bytes)), received));
-        }
-        // More than came now: part of a record was inside of the session.
-        // SAFETY: as above.
-        let bytes = unsafe { std::slice::from_raw_parts(room.as_ptr().cast::<u8>(), received.count) };
-        return more_plaintext(py, session, bytes, 2 * COPIED_BYTES);
+    if bound > COPIED_BYTES {
+        return long_plaintext(py, session, &[], bound + COPIED_BYTES);
     }
-    more_plaintext(py, session, &[], bound + COPIED_BYTES)
+    let received = tls::receive(session, room);
+    if received.count < room.len() || received.is_closed || received.error.is_some() {
+        return Ok((Plaintext::Short(received.count), received));
+    }
+    // More than came now: part of a record was inside of the session.
+    // SAFETY: the session wrote that many bytes.
+    long_plaintext(py, session, unsafe { written(room, received.count) }, 2 * COPIED_BYTES)
 }
 
 /// Decrypts everything that is there after `first`, into a `bytes` of `capacity` at first.
-fn more_plaintext<'py>(py: Python<'py>, session: &mut Session, first: &[u8], capacity: usize) -> Plaintext<'py> {
+fn long_plaintext<'py>(
+    py: Python<'py>,
+    session: &mut Session,
+    first: &[u8],
+    capacity: usize,
+) -> PyResult<(Plaintext<'py>, Received<PyErr>)> {
     let mut builder = BytesBuilder::new(py, capacity)?;
-    let mut received = Received { count: first.len(), is_closed: false, error: None };
     for (place, byte) in builder.buffer().iter_mut().zip(first) {
         place.write(*byte);
     }
     // Plaintext is shorter than its ciphertext, of which a record at most is inside of the session: it fits.
-    let more = tls::receive(session, &mut builder.buffer()[first.len()..]);
-    (received.is_closed, received.error) = (more.is_closed, more.error);
-    received.count += more.count;
+    let mut received = tls::receive(session, &mut builder.buffer()[first.len()..]);
+    received.count += first.len();
     if received.count == 0 {
-        return Ok((None, received));
+        return Ok((Plaintext::Short(0), received));
     }
     // SAFETY: that many bytes were written.
-    Ok((Some(unsafe { builder.finish(received.count) }?), received))
+    Ok((Plaintext::Long(unsafe { builder.finish(received.count) }?), received))
+}
+
+/// The first `count` bytes of `room`.
+///
+/// # Safety
+/// They were written.
+unsafe fn written(room: &ShortRoom, count: usize) -> &[u8] {
+    // SAFETY: the caller's promise; a byte is a byte.
+    unsafe { std::slice::from_raw_parts(room[..count].as_ptr().cast::<u8>(), count) }
 }
 
 fn in_use() -> PyErr {

@@ -15,6 +15,7 @@ use pyo3::types::{PyBytes, PyType};
 use super::libssl::{Outcome, SslRef};
 use super::pipes::Pipes;
 use super::probe::{self, Proved};
+use super::warm::Warmth;
 
 /// At most so much goes through `SSLObject` at once.
 const STDLIB_CHUNK_BYTES: usize = 64 * 1024;
@@ -24,8 +25,18 @@ const RECORD_BYTES: usize = 16 * 1024;
 
 /// How ciphertext and plaintext reach the library.
 enum Engine {
-    Libssl { proved: &'static Proved, ssl: SslRef, pipes: Pipes, inner: Py<PyAny> },
+    Libssl(Direct),
     Stdlib { incoming: Py<PyAny>, outgoing: Py<PyAny> },
+}
+
+/// What libssl is called with.
+struct Direct {
+    proved: &'static Proved,
+    ssl: SslRef,
+    warmth: Warmth,
+    pipes: Pipes,
+    /// The `_ssl._SSLSocket`, which keeps the `SSL` alive: the last to go.
+    inner: Py<PyAny>,
 }
 
 /// A TLS connection of the `ssl` module.
@@ -66,7 +77,8 @@ impl Session {
         if unsafe { proved.libssl.attach(ssl, pipes.clone()) }.is_err() {
             return Self::stdlib(wanted);
         }
-        Ok(Self { object: object.unbind(), engine: Engine::Libssl { proved, ssl, pipes, inner: inner.unbind() } })
+        let direct = Direct { proved, ssl, warmth: Warmth::new(ssl), pipes, inner: inner.unbind() };
+        Ok(Self { object: object.unbind(), engine: Engine::Libssl(direct) })
     }
 
     fn stdlib(wanted: &Wanted<'_, '_>) -> PyResult<Self> {
@@ -94,11 +106,17 @@ impl Session {
 
     /// Runs a step that is the `SSLObject`'s own.
     fn step(&self, method: &str) -> PyResult<Progress> {
-        Python::attach(|py| match self.object.bind(py).call_method0(method) {
-            Ok(_) => Ok(Progress::Done),
-            Err(error) if is_again(py, &error)? => Ok(Progress::Waiting),
-            Err(error) => Err(error),
-        })
+        let call = || {
+            Python::attach(|py| match self.object.bind(py).call_method0(method) {
+                Ok(_) => Ok(Progress::Done),
+                Err(error) if is_again(py, &error)? => Ok(Progress::Waiting),
+                Err(error) => Err(error),
+            })
+        };
+        match &self.engine {
+            Engine::Libssl(direct) => direct.warmth.while_busy(call),
+            Engine::Stdlib { .. } => call(),
+        }
     }
 }
 
@@ -115,9 +133,9 @@ fn is_again(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
 
 /// The exception for a failure that is in the thread's error queue, as CPython words it: a session that has failed
 /// reads no more, but reports what it failed with.
-fn failure(proved: &Proved, inner: &Py<PyAny>) -> PyErr {
+fn failure(direct: &Direct) -> PyErr {
     Python::attach(|py| {
-        let error = match inner.bind(py).call_method1(intern!(py, "read"), (1,)) {
+        let error = match direct.inner.bind(py).call_method1(intern!(py, "read"), (1,)) {
             Err(error) if !is_again(py, &error).unwrap_or(false) => error,
             _ => {
                 match py.import("ssl").and_then(|ssl| ssl.getattr("SSLError")?.call1(("the TLS connection failed",))) {
@@ -126,7 +144,7 @@ fn failure(proved: &Proved, inner: &Py<PyAny>) -> PyErr {
                 }
             }
         };
-        proved.libssl.clear_errors();
+        direct.proved.libssl.clear_errors();
         error
     })
 }
@@ -136,8 +154,8 @@ impl tls::Session for Session {
 
     fn feed<R>(&mut self, ciphertext: &[u8], work: impl FnOnce(&mut Self) -> R) -> R {
         match &self.engine {
-            Engine::Libssl { pipes, .. } => {
-                let pipes = pipes.clone();
+            Engine::Libssl(direct) => {
+                let pipes = direct.pipes.clone();
                 // SAFETY: a session is used by the loop's thread alone, and so is its SSL.
                 unsafe { pipes.feed(ciphertext, || work(self)) }
             }
@@ -160,7 +178,7 @@ impl tls::Session for Session {
     fn input_len(&self) -> usize {
         match &self.engine {
             // SAFETY: as in `feed`.
-            Engine::Libssl { pipes, .. } => unsafe { pipes.with(|ends| ends.input_len()) },
+            Engine::Libssl(direct) => unsafe { direct.pipes.with(|ends| ends.input_len()) },
             Engine::Stdlib { incoming, .. } => pending(incoming),
         }
     }
@@ -168,15 +186,16 @@ impl tls::Session for Session {
     fn may_have_more(&self) -> bool {
         match &self.engine {
             // SAFETY: as in `feed`; `inner` keeps the SSL alive.
-            Engine::Libssl { proved, ssl, .. } => self.input_len() > 0 || unsafe { proved.libssl.has_pending(*ssl) },
+            Engine::Libssl(direct) => self.input_len() > 0 || unsafe { direct.proved.libssl.has_pending(direct.ssl) },
             Engine::Stdlib { .. } => true,
         }
     }
 
     fn handshake(&mut self) -> PyResult<Progress> {
-        if let Engine::Libssl { proved, ssl, .. } = &self.engine {
-            // SAFETY: as in `feed`; the `SSLObject` keeps the SSL alive.
-            if unsafe { proved.libssl.handshake(*ssl) } == Outcome::Waiting {
+        if let Engine::Libssl(Direct { proved, ssl, warmth, .. }) = &self.engine {
+            // SAFETY: as in `feed`; `inner` keeps the SSL alive.
+            let outcome = warmth.while_busy(|| unsafe { proved.libssl.handshake(*ssl) });
+            if outcome == Outcome::Waiting {
                 return Ok(Progress::Waiting);
             }
         }
@@ -186,13 +205,18 @@ impl tls::Session for Session {
 
     fn read(&mut self, room: &mut [MaybeUninit<u8>]) -> PyResult<Input> {
         match &self.engine {
-            // SAFETY: as in `feed`; `inner` keeps the SSL alive.
-            Engine::Libssl { proved, ssl, inner, .. } => match unsafe { proved.libssl.read(*ssl, room) } {
-                Outcome::Done(count) => Ok(Input::Data(count)),
-                Outcome::Waiting => Ok(Input::Waiting),
-                Outcome::Closed => Ok(Input::Closed),
-                Outcome::Failed => Err(failure(proved, inner)),
-            },
+            Engine::Libssl(direct) => {
+                // SAFETY: as in `feed`; `inner` keeps the SSL alive.
+                match direct.warmth.while_busy(|| unsafe { direct.proved.libssl.read(direct.ssl, room) }) {
+                    Outcome::Done(count) => {
+                        direct.warmth.used(direct.proved.libssl);
+                        Ok(Input::Data(count))
+                    }
+                    Outcome::Waiting => Ok(Input::Waiting),
+                    Outcome::Closed => Ok(Input::Closed),
+                    Outcome::Failed => Err(failure(direct)),
+                }
+            }
             Engine::Stdlib { .. } => Python::attach(|py| {
                 let wanted = room.len().min(STDLIB_CHUNK_BYTES);
                 match self.object.bind(py).call_method1(intern!(py, "read"), (wanted,)) {
@@ -216,22 +240,16 @@ impl tls::Session for Session {
 
     fn write(&mut self, data: &[u8]) -> PyResult<usize> {
         match &self.engine {
-            Engine::Libssl { proved, ssl, pipes, inner } => {
+            Engine::Libssl(direct) => {
+                let wanted = data.len().min(super::OUTPUT_BYTES_MAX);
+                let records = wanted / RECORD_BYTES + 1;
                 // SAFETY: as in `feed`.
-                unsafe {
-                    pipes.with(|ends| {
-                        if ends.output.capacity() == 0 {
-                            let records = data.len().min(super::OUTPUT_BYTES_MAX) / RECORD_BYTES + 1;
-                            let wanted = data.len().min(super::OUTPUT_BYTES_MAX);
-                            ends.output.reserve(wanted + records * RECORD_OVERHEAD_BYTES);
-                        }
-                    });
-                }
+                unsafe { direct.pipes.with(|ends| ends.make_room(wanted + records * RECORD_OVERHEAD_BYTES)) };
                 // SAFETY: as in `feed`; `inner` keeps the SSL alive.
-                match unsafe { proved.libssl.write(*ssl, data) } {
+                match direct.warmth.while_busy(|| unsafe { direct.proved.libssl.write(direct.ssl, data) }) {
                     Outcome::Done(count) => Ok(count),
                     Outcome::Waiting => Ok(0),
-                    Outcome::Closed | Outcome::Failed => Err(failure(proved, inner)),
+                    Outcome::Closed | Outcome::Failed => Err(failure(direct)),
                 }
             }
             Engine::Stdlib { .. } => Python::attach(|py| {
@@ -251,7 +269,7 @@ impl tls::Session for Session {
     fn output_len(&self) -> usize {
         match &self.engine {
             // SAFETY: as in `feed`.
-            Engine::Libssl { pipes, .. } => unsafe { pipes.with(|ends| ends.output.len()) },
+            Engine::Libssl(direct) => unsafe { direct.pipes.with(|ends| ends.output.len()) },
             Engine::Stdlib { outgoing, .. } => pending(outgoing),
         }
     }
@@ -259,7 +277,7 @@ impl tls::Session for Session {
     fn take_output(&mut self) -> Vec<u8> {
         match &self.engine {
             // SAFETY: as in `feed`.
-            Engine::Libssl { pipes, .. } => unsafe { pipes.with(|ends| std::mem::take(&mut ends.output)) },
+            Engine::Libssl(direct) => unsafe { direct.pipes.with(|ends| std::mem::take(&mut ends.output)) },
             Engine::Stdlib { outgoing, .. } => Python::attach(|py| {
                 let taken = outgoing.bind(py).call_method0(intern!(py, "read"));
                 taken.and_then(|bytes| Ok(bytes.cast_into::<PyBytes>()?.as_bytes().to_vec())).unwrap_or_else(|error| {

@@ -6,6 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView};
 
+use super::pipes::keep_spare;
 use super::{Lower, OUTPUT_BYTES_MAX, TlsTransport};
 use crate::raw;
 use crate::transport::{Held, SocketTransport};
@@ -15,6 +16,14 @@ const HELD_BYTES: usize = 4096;
 /// So many writes into a closed connection pass before each is warned of.
 const LOST_WRITES_BEFORE_WARNING: u32 = 5;
 
+/// What encrypting gave.
+struct Step {
+    /// So many bytes are encrypted.
+    count: usize,
+    /// Whether more can be encrypted now.
+    goes_on: bool,
+}
+
 impl TlsTransport {
     /// Encrypts and sends `data`, or keeps what the transport below cannot take.
     pub(super) fn write_data(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -23,20 +32,34 @@ impl TlsTransport {
         if !this.check_open(py)? {
             return check_bytes(data);
         }
-        if let Ok(bytes) = data.cast_exact::<PyBytes>() {
-            let held = Held::new(bytes.clone());
-            let mut state = this.state.borrow_mut(py);
-            // Alone it makes records of its own, and need not be copied.
-            if state.connection.backlog.is_empty() || bytes.as_bytes().len() >= HELD_BYTES {
-                state.connection.backlog.push_held(held);
-            } else {
-                state.connection.backlog.push_copy(bytes.as_bytes());
-            }
-        } else {
+        let Ok(bytes) = data.cast_exact::<PyBytes>() else {
             check_bytes(data)?;
             this.keep_copy(py, data)?;
+            return Self::pump(slf);
+        };
+        let length = bytes.as_bytes().len();
+        let mut encrypted = 0;
+        // Nothing waits before it: neither need it.
+        while encrypted < length && this.may_encrypt_at_once(py) {
+            let step = Self::encrypt(slf, &bytes.as_bytes()[encrypted..])?;
+            encrypted += step.count;
+            if !step.goes_on {
+                break;
+            }
         }
-        Self::pump(slf)
+        if encrypted == 0 {
+            this.keep(py, data)?;
+        } else if encrypted < length {
+            // Whoever wrote meanwhile, below or up the stack, wrote after it.
+            this.state.borrow_mut(py).connection.backlog.push_first(Held::new(bytes.clone()), encrypted);
+        }
+        Self::flush_output(slf)?;
+        Self::control_writing(slf)
+    }
+
+    fn may_encrypt_at_once(&self, py: Python<'_>) -> bool {
+        let state = self.state.borrow(py);
+        state.connection.backlog.is_empty() && state.connection.may_encrypt()
     }
 
     /// Encrypts and sends all pieces; small ones share records.
@@ -56,7 +79,7 @@ impl TlsTransport {
     pub(super) fn keep(&self, py: Python<'_>, piece: &Bound<'_, PyAny>) -> PyResult<()> {
         match piece.cast_exact::<PyBytes>() {
             Ok(bytes) if bytes.as_bytes().len() >= HELD_BYTES => {
-                self.state.borrow_mut(py).connection.backlog.push_held(Held::new(bytes.clone()));
+                self.state.borrow_mut(py).connection.backlog.push_held(Held::new(bytes.clone()), 0);
                 Ok(())
             }
             _ => self.keep_copy(py, piece),
@@ -94,45 +117,63 @@ impl TlsTransport {
                 if state.connection.may_encrypt() { state.connection.backlog.take_front() } else { None }
             };
             let Some(front) = front else { break };
-            let length = front.bytes().len();
-            let encrypted = this.with_session(py, |session| {
-                tls::encrypt(session, front.bytes(), OUTPUT_BYTES_MAX).map(|count| (count, session.output_len()))
-            });
-            let count = encrypted.as_ref().map_or(0, |result| result.as_ref().map_or(0, |(count, _)| *count));
+            let step = Self::encrypt(slf, front.bytes());
+            let count = step.as_ref().map_or(0, |step| step.count);
             let spent = this.state.borrow_mut(py).connection.backlog.put_back(front, count);
             drop(spent);
-            match encrypted {
-                // Somebody up the stack has the session, and will come here.
-                None => return Ok(()),
-                Some(Err(error)) => return Self::fatal_error(slf, error, "Fatal error on SSL protocol"),
-                Some(Ok((_, output))) if output >= OUTPUT_BYTES_MAX => Self::flush_output(slf)?,
-                // It waits for the peer: a renegotiation.
-                Some(Ok((count, _))) if count < length => break,
-                Some(Ok(_)) => {}
+            if !step?.goes_on {
+                break;
             }
         }
         Self::flush_output(slf)?;
         Self::control_writing(slf)
     }
 
+    /// Encrypts some of `data`, and hands it down if it has become much.
+    fn encrypt(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<Step> {
+        let encrypted = slf.get().with_session(slf.py(), |session| {
+            tls::encrypt(session, data, OUTPUT_BYTES_MAX).map(|count| (count, session.output_len()))
+        });
+        match encrypted {
+            // Somebody up the stack has the session, and will see to what waits.
+            None => Ok(Step { count: 0, goes_on: false }),
+            Some(Err(error)) => {
+                Self::fatal_error(slf, error, "Fatal error on SSL protocol")?;
+                Ok(Step { count: 0, goes_on: false })
+            }
+            Some(Ok((count, output))) if output >= OUTPUT_BYTES_MAX => {
+                Self::flush_output(slf)?;
+                Ok(Step { count, goes_on: true })
+            }
+            // What is not all waits for the peer: a renegotiation.
+            Some(Ok((count, _))) => Ok(Step { count, goes_on: count == data.len() }),
+        }
+    }
+
     /// Hands the session's output down, unless the transport below takes no more.
     pub(super) fn flush_output(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        if this.state.borrow(py).connection.is_lower_paused {
-            return Ok(());
-        }
-        let Some(output) = this.with_session(py, |session| session.take_output()) else { return Ok(()) };
+        let lower = {
+            let state = this.state.borrow(py);
+            if state.connection.is_lower_paused {
+                return Ok(());
+            }
+            state.lower.as_ref().map(|lower| lower.clone_ref(py))
+        };
+        let Some(mut output) = this.with_session(py, |session| session.take_output()) else { return Ok(()) };
         if output.is_empty() {
             return Ok(());
         }
-        match this.lower(py) {
+        let sent = match lower {
             None => Ok(()),
-            Some(Lower::Native(transport)) => SocketTransport::send_owned(transport.bind(py), output),
+            Some(Lower::Native(transport)) => SocketTransport::send_lent(transport.bind(py), &mut output),
             Some(Lower::Foreign(transport)) => {
                 transport.bind(py).call_method1(intern!(py, "write"), (PyBytes::new(py, &output),)).map(drop)
             }
-        }
+        };
+        keep_spare(output);
+        sent
     }
 
     /// The transport below takes no more, or takes more again.
@@ -176,6 +217,12 @@ impl TlsTransport {
                 this.event_loop.bind(py).call_method1(intern!(py, "call_exception_handler"), (context,)).map(drop)
             }
         }
+    }
+
+    /// Whether something waits that might go now.
+    pub(super) fn has_more_to_send(&self, py: Python<'_>) -> bool {
+        !self.state.borrow(py).connection.backlog.is_empty()
+            || self.with_session(py, |session| session.output_len()).is_some_and(|output| output > 0)
     }
 
     /// Plaintext and ciphertext that wait here; what the transport below holds is its own.

@@ -49,7 +49,7 @@ impl SocketTransport {
             Ok(None) => Self::received_eof(slf, &protocol),
             Ok(Some(data)) => {
                 let result = if is_stream {
-                    streams::feed(&protocol, &data)
+                    streams::feed(&protocol, data.as_bytes())
                 } else {
                     protocol.call_method1(intern!(py, "data_received"), (data,)).map(drop)
                 };

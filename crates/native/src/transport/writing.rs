@@ -58,8 +58,9 @@ impl SocketTransport {
         Self::after_write(slf, sent)
     }
 
-    /// Sends `data`, for TLS, which has its own flow control: what does not fit is kept as it is.
-    pub fn send_owned(slf: &Bound<'_, Self>, data: Vec<u8>) -> PyResult<()> {
+    /// Sends `data`, for TLS, which has its own flow control. What does not fit is kept, with the room that it is in
+    /// unless that is far too large.
+    pub fn send_lent(slf: &Bound<'_, Self>, data: &mut Vec<u8>) -> PyResult<()> {
         let this = slf.get();
         let sent = {
             let mut state = this.state.borrow_mut(slf.py());
@@ -68,21 +69,22 @@ impl SocketTransport {
                 return Ok(());
             }
             let sent = if state.buffer.is_empty() {
-                this.open_fd(slf.py(), &state).and_then(|fd| socket::send(fd, &data))
+                this.open_fd(slf.py(), &state).and_then(|fd| socket::send(fd, data))
             } else {
                 Ok(0)
             };
-            match sent {
-                Ok(sent) => {
-                    state.buffer.push_owned(data, sent);
-                    Ok(())
+            let sent = match sent {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+                other => other,
+            };
+            sent.map(|sent| {
+                if sent == data.len() {
+                } else if data.len() < data.capacity() / 2 {
+                    state.buffer.push_copy(&data[sent..]);
+                } else {
+                    state.buffer.push_owned(std::mem::take(data), sent);
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    state.buffer.push_owned(data, 0);
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            }
+            })
         };
         Self::after_write(slf, sent)
     }

@@ -1,7 +1,7 @@
 //! The policy of a TLS connection: its phase, and what the next event means in it.
 
-use super::backlog::Backlog;
 use super::flow::Watermarks;
+use crate::transport::WriteBuffer;
 
 /// The default high-water mark for plaintext that waits to be sent; asyncio's.
 pub const WRITE_HIGH_WATER_BYTES: usize = 512 * 1024;
@@ -61,7 +61,7 @@ pub struct Connection<B> {
     /// The transport below takes no more now.
     pub is_lower_paused: bool,
     /// What the protocol wrote.
-    pub backlog: Backlog<B>,
+    pub backlog: WriteBuffer<B>,
     /// For the protocol's writes.
     pub write_marks: Watermarks,
     /// For reads from below, while the protocol does not read.
@@ -76,7 +76,7 @@ impl<B: AsRef<[u8]>> Default for Connection<B> {
             is_reading_paused: false,
             waits_for_reader: false,
             is_lower_paused: false,
-            backlog: Backlog::default(),
+            backlog: WriteBuffer::default(),
             write_marks: Watermarks::new(WRITE_HIGH_WATER_BYTES),
             read_marks: Watermarks::new(READ_HIGH_WATER_BYTES),
         }

@@ -7,7 +7,7 @@
 //! ```text
 //!            feed ──▶ ┌─────────┐ ──▶ receive       plaintext for the protocol
 //!  ciphertext         │ Session │
-//!     take_output ◀── └─────────┘ ◀── encrypt ◀──   Backlog: plaintext that the protocol wrote
+//!     take_output ◀── └─────────┘ ◀── encrypt ◀──   WriteBuffer: plaintext that the protocol wrote
 //!                          ▲
 //!                          │ handshake, read, write, shutdown, as the phase asks
 //!                     Connection
@@ -24,13 +24,11 @@
 //! While a session works it may run the user's code (certificate and key log callbacks), so an owner must not hold its
 //! [`Connection`] borrowed meanwhile; that is why the two are apart.
 
-mod backlog;
 mod connection;
 mod flow;
 mod session;
 mod stream;
 
-pub use backlog::Backlog;
 pub use connection::{AtEnd, Closing, Connection, Phase, READ_HIGH_WATER_BYTES, WRITE_HIGH_WATER_BYTES};
 pub use flow::{FlowChange, Watermarks};
 pub use session::{Input, Progress, Received, Session, encrypt, receive};
