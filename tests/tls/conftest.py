@@ -30,6 +30,13 @@ def loop_factory(
     return new_event_loop
 
 
+@pytest.fixture
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which of the loops it is."""
+    chosen: str = request.node.callspec.params["loop_factory"]
+    return chosen
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Certificates and keys as files: ``ca.pem``, ``localhost.pem``, ``other.pem``, ``client.pem``."""

@@ -241,6 +241,7 @@ impl Loop {
         let held = self.engine.close(py)?;
         let watches = std::mem::take(&mut *self.watches.borrow_mut(py));
         let lanes = std::mem::take(&mut *self.lanes.borrow_mut(py));
+        watches.abandon_unknown(py);
         drop((watches, lanes, held));
         Ok(())
     }

@@ -285,6 +285,15 @@ impl Watches {
         drop(forgotten);
     }
 
+    /// At the end of the loop: closes the connections that nobody but the loop knows of.
+    pub fn abandon_unknown(&self, py: Python<'_>) {
+        for (_, watch) in self.by_key.iter().flatten() {
+            if let Watch::Transport(Owner::Stream(transport)) = watch {
+                transport.get().abandon_unknown(py);
+            }
+        }
+    }
+
     /// Who is told of `fd`, for reading and for writing: a handle, a future, or a transport.
     pub fn watchers_of(&self, py: Python<'_>, fd: RawFd) -> Option<[Option<Py<PyAny>>; 2]> {
         let watchers = match self.get(self.key_of(fd)?)? {

@@ -54,7 +54,6 @@ impl TlsTransport {
             handshake_timeout,
             shutdown_timeout,
             is_server: server_side,
-            is_unawaited: waiter.is_none() && call_connection_made,
             state: GilCell::new(State {
                 session: Some(Box::new(session)),
                 protocol: Some(protocol.clone().unbind()),
@@ -324,14 +323,14 @@ impl TlsTransport {
 
     fn __clear__(&self) {
         let Some(state) = self.state.take_in_gc() else { return };
-        let is_closed = state.is_closed;
+        let (is_closed, told) = (state.is_closed, state.told);
         drop(state);
         Python::attach(|py| {
             // Nothing is left but what the finalizer wants to know.
             let mut state = self.state.borrow_mut(py);
             state.connection = Connection::default();
             state.connection.abort();
-            state.is_closed = is_closed;
+            (state.is_closed, state.told) = (is_closed, told);
         });
     }
 }
@@ -352,8 +351,7 @@ const UNCLOSED: &str = "unclosed transport <TlsTransport>";
 impl Drop for TlsTransport {
     fn drop(&mut self) {
         Python::attach(|py| {
-            let is_quiet = |state: State| state.is_closed || (self.is_unawaited && state.told == Told::Nothing);
-            if self.state.take_in_gc().is_none_or(is_quiet) {
+            if self.state.take_in_gc().is_none_or(|state| state.is_closed || state.told == Told::Nothing) {
                 return;
             }
             // Finalizers must leave the exception that is being handled alone.

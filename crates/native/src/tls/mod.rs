@@ -76,8 +76,6 @@ pub struct TlsTransport {
     handshake_timeout: f64,
     shutdown_timeout: f64,
     is_server: bool,
-    /// Nobody awaits the handshake: a connection that was accepted.
-    is_unawaited: bool,
     state: GilCell<State>,
     made: Made,
 }
@@ -108,9 +106,9 @@ impl TlsTransport {
         self.state.borrow(py).connection.phase()
     }
 
-    /// Whether nobody knows of the connection yet, so that nobody can have forgotten to close it.
+    /// Whether the protocol does not know of the connection yet, so that nobody can have forgotten to close it.
     pub fn is_unknown(&self, py: Python<'_>) -> bool {
-        self.is_unawaited && self.state.borrow(py).told == Told::Nothing
+        self.state.borrow(py).told == Told::Nothing
     }
 
     /// Lets `work` use the session; `None` where somebody up the stack has it, or the connection is lost.

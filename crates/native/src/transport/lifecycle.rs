@@ -144,6 +144,18 @@ impl SocketTransport {
         watched.or_else(|error| Self::fatal_error(slf, error, "Fatal error: the socket cannot be watched"))
     }
 
+    /// Closes the socket of a TLS connection whose handshake was not done when the loop was closed: nobody else could.
+    pub fn abandon_unknown(&self, py: Python<'_>) {
+        let Receiver::Tls(tls) = self.state.borrow(py).receiver.clone_ref(py) else { return };
+        if !tls.get().is_unknown(py) {
+            return;
+        }
+        let sock = self.state.borrow_mut(py).sock.take();
+        if let Some(Err(error)) = sock.map(|sock| sock.bind(py).call_method0(intern!(py, "close"))) {
+            error.write_unraisable(py, None);
+        }
+    }
+
     pub(super) fn replace_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
         let receiver = Receiver::of(protocol)?;
         let old = {

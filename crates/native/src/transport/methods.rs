@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::{Receiver, SocketTransport, State};
+use super::{SocketTransport, State};
 use crate::errors::os_error;
 use crate::event_loop::Loop;
 use crate::raw;
@@ -254,13 +254,8 @@ impl SocketTransport {
     fn __del__(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let text = format!("unclosed transport {}", slf.repr()?);
-        let (sock, receiver) = {
-            let mut state = slf.get().state.borrow_mut(py);
-            (state.sock.take(), state.receiver.clone_ref(py))
-        };
-        let Some(sock) = sock else { return Ok(()) };
-        let is_known = !matches!(receiver, Receiver::Tls(tls) if tls.get().is_unknown(py));
-        let warned = if is_known { raw::warn_of_resource(slf.as_any(), &text) } else { Ok(()) };
+        let Some(sock) = slf.get().state.borrow_mut(py).sock.take() else { return Ok(()) };
+        let warned = raw::warn_of_resource(slf.as_any(), &text);
         sock.bind(py).call_method0(intern!(py, "close"))?;
         warned
     }
