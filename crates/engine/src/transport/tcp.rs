@@ -91,7 +91,7 @@ impl TcpStream {
     /// # Errors
     /// What `getsockname(2)` says.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        socket::local_addr(self.watched.fd.as_fd())
+        socket::local_addr(self.watched.fd.as_raw_fd())
     }
 
     /// Receives into `buffer` what is there; `WouldBlock` when nothing is. Nobody is woken.
