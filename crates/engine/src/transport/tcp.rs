@@ -181,7 +181,8 @@ impl TcpListener {
     /// # Errors
     /// `EMFILE` and the like: the connection stays in the backlog, so pause before the next try.
     pub async fn accept(&self) -> io::Result<TcpStream> {
-        let accepted = std::future::poll_fn(|context| self.watched.poll_read(context, |fd| socket::accept(fd.as_raw_fd()))).await;
+        let accepted =
+            std::future::poll_fn(|context| self.watched.poll_read(context, |fd| socket::accept(fd.as_raw_fd()))).await;
         let (fd, peer) = accepted?;
         socket::set_nodelay(fd.as_raw_fd())?;
         let peer = peer.ok_or(io::ErrorKind::Unsupported)?;

@@ -3,8 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use super::{SocketOperation, accept};
 use super::attempt::Request;
+use super::{SocketOperation, accept};
 use crate::event_loop::Loop;
 use crate::raw::{self, FastArgs};
 

@@ -85,9 +85,8 @@ impl TlsTransport {
     ) -> PyResult<Received<PyErr>> {
         let py = slf.py();
         let mut room = [MaybeUninit::uninit(); COPIED_BYTES];
-        let read = slf
-            .get()
-            .with_session(py, |session| session.feed(ciphertext, |session| plaintext(py, session, &mut room)));
+        let read =
+            slf.get().with_session(py, |session| session.feed(ciphertext, |session| plaintext(py, session, &mut room)));
         let Some(read) = read else { return Err(in_use()) };
         let (plaintext, received) = read?;
         let data = match &plaintext {

@@ -48,8 +48,7 @@ pub struct Warmth(Arc<Entry>);
 
 impl Warmth {
     pub fn new(ssl: SslRef) -> Self {
-        let entry =
-            Entry { ssl, state: IDLE.into(), is_used: AtomicBool::new(false), keeps: AtomicBool::new(false) };
+        let entry = Entry { ssl, state: IDLE.into(), is_used: AtomicBool::new(false), keeps: AtomicBool::new(false) };
         Self(Arc::new(entry))
     }
 
