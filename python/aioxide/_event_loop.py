@@ -9,6 +9,7 @@ that version does.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import errno
 import functools
@@ -27,6 +28,7 @@ from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
 from . import _native, _stock
 from ._children import ChildrenMixin
 from ._selector import SelectorView
+from .timeline import _waits as _waits  # what the native half asks when a task first waits somewhere
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -163,6 +165,24 @@ class EventLoop(_native.Loop, ChildrenMixin):
     def _close_self_pipe(self) -> None:
         if self._ssock is not None:
             super()._close_self_pipe()
+
+    # -- executors ----------------------------------------------------------------------------------------------
+
+    def run_in_executor(
+        self, executor: concurrent.futures.Executor | None, func: Callable[[Unpack[_Ts]], _T], *args: Unpack[_Ts]
+    ) -> asyncio.Future[_T]:
+        """Call `func(*args)` on a thread of `executor`, or of the default one; the timeline shows it there.
+
+        Raises `RuntimeError` if the loop is closed or the executor shut down.
+        """
+        this = cast(Any, self)
+        used = this._default_executor if executor is None else executor
+        is_plain = used is None or type(used) is concurrent.futures.ThreadPoolExecutor
+        if not is_plain or _native.timeline_level() == "counters":
+            return super().run_in_executor(executor, func, *args)
+        if self._debug:
+            this._check_callback(func, "run_in_executor")
+        return super().run_in_executor(executor, cast(Callable[[Unpack[_Ts]], _T], _native.ExecutorCall(func)), *args)
 
     # -- errors -------------------------------------------------------------------------------------------------
 

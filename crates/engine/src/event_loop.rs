@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::driver::{EventBuffer, Readiness};
 use crate::executor::{Injector, Remote};
 use crate::handle::{LoopHandle, now_ns};
 use crate::reactor::{SourceKey, TimerKey, Timers};
-use crate::timeline;
+use crate::timeline::{self, NameId, Recorder, Slow, Step};
 
 /// Events taken from the kernel at once.
 const EVENT_CAPACITY: usize = 512;
@@ -44,6 +44,29 @@ pub trait Host {
     /// As [`Host::call`].
     fn ready(&self, source: SourceKey, readiness: Readiness) -> Result<(), Self::Error>;
 
+    /// What a handle that is to run now is, for the timeline. Asked only while each step is recorded by itself.
+    fn describe(&self, _handle: &Self::Handle) -> Option<Step> {
+        None
+    }
+
+    /// What the work on a source that is ready now is.
+    fn describe_ready(&self, _source: SourceKey) -> Option<Step> {
+        None
+    }
+
+    /// What the step that was described last has left waiting, and for what.
+    fn suspended(&self) -> Option<NameId> {
+        None
+    }
+
+    /// Hears of a step that took longer than [`timeline::slow_threshold`], once it is over.
+    ///
+    /// # Errors
+    /// As [`Host::call`].
+    fn slow(&self, _slow: &Slow) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
     /// Runs `wait`, which may block; what must not be held meanwhile (a GIL) is given up around it. Called only where
     /// blocking is expected.
     ///
@@ -63,6 +86,7 @@ pub struct EventLoop<H: Host> {
     events: RefCell<EventBuffer>,
     stopping: Cell<bool>,
     turns: Cell<u64>,
+    recorder: Recorder,
 }
 
 /// How other threads schedule on a loop.
@@ -115,6 +139,7 @@ impl<H: Host> EventLoop<H> {
             events: RefCell::new(EventBuffer::with_capacity(EVENT_CAPACITY)),
             stopping: Cell::new(false),
             turns: Cell::new(0),
+            recorder: Recorder::new(H::HAS_LANE),
         })
     }
 
@@ -171,6 +196,12 @@ impl<H: Host> EventLoop<H> {
         self.turns.get()
     }
 
+    /// What the timeline knows of this loop.
+    #[must_use]
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
     /// Shows every handle that waits to run, for a host that must find what it owns (Python's cycle collector).
     /// `false` when the loop is amid a change and nothing was shown.
     pub fn visit_handles(&self, mut visit: impl FnMut(&H::Handle)) -> bool {
@@ -209,7 +240,8 @@ impl<H: Host> EventLoop<H> {
             return Err(RunError::Busy);
         }
         remote.set_running(true);
-        Ok(Running { remote, was_owner })
+        self.recorder.run_begins();
+        Ok(Running { remote, was_owner, recorder: &self.recorder })
     }
 
     /// Drops all tasks, handles and timers. The handles are given back for the host to drop where it may. Other
@@ -251,7 +283,8 @@ impl<H: Host> EventLoop<H> {
         self.run_due();
         for index in 0..events.len() {
             if let Some((source, readiness)) = self.handle.dispatch(events.get(index)) {
-                host.ready(source, readiness)?;
+                self.recorder.note(|statistics| statistics.events += 1);
+                self.step(host, || host.describe_ready(source), || host.ready(source, readiness))?;
             }
         }
         steps += self.burst(host)?;
@@ -260,6 +293,9 @@ impl<H: Host> EventLoop<H> {
 
     /// Asks the kernel, blocking only if there is nothing else to do.
     fn wait(&self, host: &H, events: &mut EventBuffer) -> Result<(), RunError<H::Error>> {
+        if let Some(slow) = self.recorder.turn_ends() {
+            host.slow(&slow).map_err(RunError::Host)?;
+        }
         if self.stopping.get() || self.has_ready() {
             return self.handle.wait(events, Some(Duration::ZERO)).map_err(RunError::Io);
         }
@@ -270,13 +306,9 @@ impl<H: Host> EventLoop<H> {
         let waited = if timeout == Some(Duration::ZERO) {
             Ok(self.handle.wait(events, timeout))
         } else {
-            if H::HAS_LANE {
-                timeline::parked();
-            }
+            self.recorder.parks();
             let waited = host.park(|| self.handle.wait(events, timeout));
-            if H::HAS_LANE {
-                timeline::unparked();
-            }
+            self.recorder.unparked();
             waited
         };
         remote.unpark();
@@ -309,9 +341,11 @@ impl<H: Host> EventLoop<H> {
         if handle_deadline.is_some_and(|deadline| deadline <= now) {
             let mut timers = self.timers.borrow_mut();
             let mut ready = self.ready.borrow_mut();
+            let before = ready.len();
             while let Some(handle) = timers.pop_due(now) {
                 ready.push_back(handle);
             }
+            self.recorder.note(|statistics| statistics.timers_fired += (ready.len() - before) as u64);
         }
     }
 
@@ -323,17 +357,63 @@ impl<H: Host> EventLoop<H> {
         }
         let tasks = self.handle.tasks().collect_ready();
         if tasks > 0 {
-            let _slice = if H::HAS_LANE { timeline::polling_tasks() } else { None };
-            for _ in 0..tasks {
-                self.handle.tasks().run_one();
-            }
+            self.step(
+                host,
+                || self.describe_tasks(),
+                || {
+                    for _ in 0..tasks {
+                        self.handle.tasks().run_one();
+                    }
+                    Ok(())
+                },
+            )?;
         }
         let handles = self.ready.borrow().len();
+        self.recorder.note(|statistics| {
+            statistics.task_polls += tasks as u64;
+            statistics.handles += handles as u64;
+            statistics.ready_max = statistics.ready_max.max(handles as u64);
+        });
         for _ in 0..handles {
             let Some(handle) = self.ready.borrow_mut().pop_front() else { break };
-            host.call(handle)?;
+            if self.recorder.is_exact() {
+                let step = host.describe(&handle);
+                self.step(host, || step, || host.call(handle))?;
+            } else {
+                self.step(host, || None, || host.call(handle))?;
+            }
         }
         Ok(tasks + handles)
+    }
+
+    /// Runs one step and tells the recorder of it, and the host if it was slow.
+    #[inline]
+    fn step(
+        &self,
+        host: &H,
+        describe: impl FnOnce() -> Option<Step>,
+        run: impl FnOnce() -> Result<(), H::Error>,
+    ) -> Result<(), H::Error> {
+        let slow = if self.recorder.is_exact() {
+            let before = self.recorder.begin(describe());
+            let result = run();
+            let slow = self.recorder.end(host.suspended());
+            result?;
+            before.or(slow)
+        } else {
+            run()?;
+            if !self.recorder.count() {
+                return Ok(());
+            }
+            self.recorder.settle()
+        };
+        slow.map_or(Ok(()), |slow| host.slow(&slow))
+    }
+
+    fn describe_tasks(&self) -> Option<Step> {
+        static NAME: OnceLock<NameId> = OnceLock::new();
+        let name = *NAME.get_or_init(|| timeline::name("Rust tasks"));
+        Some(Step { lane: self.recorder.loop_lane()?, name, woken: timeline::Woken::UNKNOWN })
     }
 
     fn has_ready(&self) -> bool {
@@ -380,10 +460,12 @@ pub enum RunError<E> {
 struct Running<'a> {
     remote: &'a Remote,
     was_owner: bool,
+    recorder: &'a Recorder,
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
+        self.recorder.run_ends();
         self.remote.set_running(false);
         if !self.was_owner {
             self.remote.disown();

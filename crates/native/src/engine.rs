@@ -8,7 +8,9 @@ use std::cell::UnsafeCell;
 use std::io;
 use std::ops::Deref;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use aioxide::timeline::Pulse;
 use aioxide::{EventLoop, LoopHandle, RemoteScheduler};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -20,6 +22,7 @@ use turn::{Taken, Turns};
 /// The engine of one loop, until the loop is closed.
 pub struct Engine {
     remote: RemoteScheduler<Job>,
+    pulse: Arc<Pulse>,
     turns: Turns,
     event_loop: UnsafeCell<Option<Rc<EventLoop<PyHost>>>>,
 }
@@ -61,6 +64,7 @@ impl Engine {
         let event_loop = EventLoop::new()?;
         Ok(Self {
             remote: event_loop.remote(),
+            pulse: Arc::clone(event_loop.recorder().pulse()),
             turns: Turns::new(),
             event_loop: UnsafeCell::new(Some(Rc::new(event_loop))),
         })
@@ -69,6 +73,11 @@ impl Engine {
     /// The way in from any thread.
     pub fn remote(&self) -> &RemoteScheduler<Job> {
         &self.remote
+    }
+
+    /// What any thread may know of the running loop.
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     /// The engine; `None` while another thread runs it.

@@ -1,6 +1,7 @@
 //! `Handle` and `TimerHandle`: scheduled callbacks, as `asyncio` defines them.
 
 use aioxide::reactor::TimerKey;
+use aioxide::timeline::Woken;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -8,7 +9,7 @@ use pyo3::pyclass::CompareOp;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
-use crate::event_loop::Loop;
+use crate::event_loop::{Loop, nanoseconds};
 use crate::freelist::{FreeList, Recycled};
 use crate::gil_cell::GilCell;
 use crate::raw::{self, FastArgs};
@@ -76,6 +77,8 @@ pub struct Handle {
     state: GilCell<State>,
     context: Py<PyAny>,
     event_loop: Py<Loop>,
+    /// Who scheduled it, for the timeline.
+    woken: Woken,
 }
 
 impl Recycled for Handle {
@@ -103,6 +106,7 @@ impl Handle {
             state: GilCell::new(State { call, ..State::default() }),
             context,
             event_loop: event_loop.clone().unbind(),
+            woken: event_loop.get().woken(),
         })
     }
 
@@ -124,6 +128,15 @@ impl Handle {
             }
             .map(drop)
         })
+    }
+
+    /// Who scheduled it, and when it could have run: a timer at its time, which `moment` gives in the recorder's ticks.
+    pub fn woken(slf: &Bound<'_, Self>, moment: impl FnOnce(u64) -> Option<u64>) -> Woken {
+        let woken = slf.get().woken;
+        match slf.cast::<TimerHandle>() {
+            Ok(timer) => moment(nanoseconds(timer.get().when)).map_or(woken, |due| woken.not_before(due)),
+            Err(_) => woken,
+        }
     }
 
     /// What is called, for the recorder.

@@ -1,8 +1,10 @@
 //! Python as the host of an engine's loop.
 
+use std::cell::RefCell;
+
 use aioxide::driver::Readiness;
 use aioxide::reactor::SourceKey;
-use aioxide::timeline;
+use aioxide::timeline::{NameId, Step, Woken};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -12,7 +14,7 @@ use crate::event_loop::Loop;
 use crate::handle::Handle;
 use crate::threadsafe_handle::ThreadSafeHandle;
 use crate::transport::{SocketTransport, TransportJob};
-use crate::watches::{self, Owner, Waiter, Watched, Watches};
+use crate::watches::{self, Owner, Subject, Waiter, Watched, Watches};
 
 /// What the thread that runs a loop is to do for another.
 pub type Deferred = Box<dyn FnOnce(&Bound<'_, Loop>) + Send>;
@@ -50,11 +52,13 @@ impl Job {
 /// Runs the jobs of one loop for the time of one `run_forever()`.
 pub struct PyHost {
     event_loop: Py<Loop>,
+    /// The task whose step was described last.
+    described: RefCell<Option<Py<PyAny>>>,
 }
 
 impl PyHost {
     pub fn new(event_loop: Py<Loop>) -> Self {
-        Self { event_loop }
+        Self { event_loop, described: RefCell::default() }
     }
 
     /// `run_forever()` holds the interpreter but for `park`, and the engine calls the host from nowhere else.
@@ -64,8 +68,8 @@ impl PyHost {
     }
 
     fn call_scheduled(&self, py: Python<'_>, handle: &Bound<'_, Handle>) -> PyResult<()> {
-        if self.event_loop.get().is_debug() || timeline::is_recording() {
-            self.call_observed(py, handle)
+        if self.event_loop.get().is_debug() {
+            self.call_in_debug_mode(py, handle)
         } else {
             self.call_handle(py, handle)
         }
@@ -78,24 +82,16 @@ impl PyHost {
         }
     }
 
-    /// As `call_handle`, with what debug mode and the recorder want to know.
+    /// As `call_handle`, with what debug mode wants to know.
     #[cold]
-    fn call_observed(&self, py: Python<'_>, handle: &Bound<'_, Handle>) -> PyResult<()> {
+    fn call_in_debug_mode(&self, py: Python<'_>, handle: &Bound<'_, Handle>) -> PyResult<()> {
+        if handle.get().is_cancelled(py) {
+            return Ok(());
+        }
         let event_loop = self.event_loop.bind(py);
-        if timeline::is_recording() {
-            crate::timeline::running(event_loop, handle.get());
-        }
-        let result = if event_loop.get().is_debug() && !handle.get().is_cancelled(py) {
-            event_loop.setattr(intern!(py, "_current_handle"), handle)?;
-            let result = self.call_timed(handle.as_any(), || self.call_handle(py, handle));
-            event_loop.setattr(intern!(py, "_current_handle"), py.None())?;
-            result
-        } else {
-            self.call_handle(py, handle)
-        };
-        if timeline::is_recording() {
-            timeline::idle();
-        }
+        event_loop.setattr(intern!(py, "_current_handle"), handle)?;
+        let result = self.call_timed(handle.as_any(), || self.call_handle(py, handle));
+        event_loop.setattr(intern!(py, "_current_handle"), py.None())?;
         result
     }
 
@@ -115,6 +111,22 @@ impl PyHost {
     /// A step of a transport, which in debug mode must not be slow any more than a callback.
     fn call_transport(&self, transport: &Bound<'_, PyAny>, call: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
         if self.event_loop.get().is_debug() { self.call_timed(transport, call) } else { call() }
+    }
+
+    fn describe_handle(&self, handle: &Bound<'_, Handle>) -> Option<Step> {
+        let event_loop = self.event_loop.bind(handle.py());
+        let engine = event_loop.get().reach(handle.py()).ok().flatten();
+        self.describe_call(handle, Handle::woken(handle, |ns| engine.and_then(|engine| engine.recorder().moment(ns))))
+    }
+
+    fn describe_call(&self, handle: &Bound<'_, Handle>, woken: Woken) -> Option<Step> {
+        let py = handle.py();
+        let event_loop = self.event_loop.bind(py);
+        let callback = handle.get().callback(py)?;
+        let (step, task) = crate::timeline::describe_callback(event_loop, &callback, woken)?;
+        let before = self.described.replace(task.map(Bound::unbind));
+        drop(before);
+        Some(step)
     }
 
     fn call_foreign(&self, py: Python<'_>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -171,6 +183,37 @@ impl aioxide::Host for PyHost {
                 self.call_transport(transport.as_any(), || DatagramTransport::on_ready(transport, readiness))
             }
         }
+    }
+
+    fn describe(&self, job: &Job) -> Option<Step> {
+        let py = self.py();
+        match job {
+            Job::Handle(handle) => self.describe_handle(handle.bind(py)),
+            Job::ThreadSafe(handle) => self.describe_handle(handle.bind(py).as_super()),
+            Job::Foreign(handle) => {
+                let callback = handle.bind(py).getattr(intern!(py, "_callback")).ok()?;
+                crate::timeline::describe_callback(self.event_loop.bind(py), &callback, Woken::UNKNOWN)
+                    .map(|(step, _)| step)
+            }
+            Job::Transport(owner, _) => {
+                crate::timeline::describe_object(self.event_loop.bind(py), owner.object().bind(py))
+            }
+            Job::Deferred(_) => None,
+        }
+    }
+
+    fn describe_ready(&self, source: SourceKey) -> Option<Step> {
+        let py = self.py();
+        let event_loop = self.event_loop.bind(py);
+        match Watches::subject(event_loop, source)? {
+            Subject::Transport(transport) => crate::timeline::describe_object(event_loop, transport.bind(py)),
+            Subject::Handle(handle) => self.describe_call(handle.bind(py), Woken::UNKNOWN),
+        }
+    }
+
+    fn suspended(&self) -> Option<NameId> {
+        let task = self.described.take()?;
+        crate::timeline::waits_for(self.event_loop.bind(self.py()), task.bind(self.py()))
     }
 
     fn park<R>(&self, wait: impl FnOnce() -> R) -> PyResult<R> {

@@ -39,6 +39,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     if !raw::is_main_interpreter(module.py()) {
         return Err(PyImportError::new_err("aioxide cannot be used in a sub-interpreter"));
     }
+    // The length of the clock's ticks is known some time after it was first read.
+    let _ = aioxide::timeline::ticks();
     event_loop::add_methods(module.py())?;
     sock::add_methods(module.py())?;
     module.add_class::<event_loop::Loop>()?;
@@ -58,13 +60,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<tls::TlsTransport>()?;
     raw::add_finalizer(&module.py().get_type::<tls::TlsTransport>())?;
     module.add_function(wrap_pyfunction!(build_info::build_facts, module)?)?;
-    module.add_function(wrap_pyfunction!(timeline::timeline_start, module)?)?;
-    module.add_function(wrap_pyfunction!(timeline::timeline_stop, module)?)?;
-    module.add_function(wrap_pyfunction!(timeline::timeline_mark, module)?)?;
-    module.add_function(wrap_pyfunction!(timeline::timeline_thread_begin, module)?)?;
-    module.add_function(wrap_pyfunction!(timeline::timeline_thread_end, module)?)?;
-    module.add_function(wrap_pyfunction!(timeline::timeline_wait_begin, module)?)?;
-    module.add_function(wrap_pyfunction!(timeline::timeline_wait_end, module)?)?;
+    timeline::add_functions(module)?;
     http::add_classes(module)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

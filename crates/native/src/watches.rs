@@ -154,6 +154,12 @@ pub enum Watched {
     Transport(Owner),
 }
 
+/// Whose work on a ready source is, for the timeline.
+pub enum Subject {
+    Transport(Py<PyAny>),
+    Handle(Py<Handle>),
+}
+
 type Entry = (SourceKey, Watch);
 
 /// The watches of one loop, by the reactor's key and by descriptor.
@@ -324,6 +330,20 @@ impl Watches {
     /// Whether a transport owns `fd`.
     pub fn has_transport(&self, fd: RawFd) -> bool {
         matches!(self.key_of(fd).and_then(|key| self.get(key)), Some(Watch::Transport(_)))
+    }
+
+    /// Whose the work on `key` will be; `None` for an operation, whose task goes on by itself.
+    pub fn subject(event_loop: &Bound<'_, Loop>, key: SourceKey) -> Option<Subject> {
+        let py = event_loop.py();
+        match event_loop.get().watches.borrow(py).get(key)? {
+            Watch::Transport(transport) => Some(Subject::Transport(transport.object().clone_ref(py))),
+            Watch::Waiting(waiting) => {
+                [&waiting.reader, &waiting.writer].into_iter().flatten().find_map(|waiter| match waiter {
+                    Waiter::Handle(handle) => Some(Subject::Handle(handle.clone_ref(py))),
+                    Waiter::Future(_) => None,
+                })
+            }
+        }
     }
 
     /// Whom an event of `key` concerns.

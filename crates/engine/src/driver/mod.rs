@@ -14,11 +14,13 @@ mod epoll;
 mod fork;
 mod notifier;
 pub mod socket;
+mod traffic;
 mod usage;
 
 pub use epoll::{Epoll, Event, EventBuffer, Interest, Readiness, Trigger};
 pub use fork::count as fork_count;
 pub use notifier::Notifier;
+pub use traffic::thread_traffic;
 pub use usage::thread_cpu_time;
 
 use std::os::fd::{BorrowedFd, RawFd};

@@ -10,7 +10,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags, SocketType, sockopt,
 };
 
-use super::borrow;
+use super::{borrow, traffic};
 
 /// At most this many pieces go into one vectored write (the kernel's limit is 1024).
 pub const MAX_IO_SLICES: usize = 64;
@@ -30,7 +30,11 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
 /// `WouldBlock` when nothing is there; else what the connection ended with.
 pub fn recv(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
     let fd = borrow(fd)?;
-    retry(|| rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT).map(|((filled, _rest), _length)| filled.len()))
+    let received = retry(|| {
+        rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT).map(|((filled, _rest), _length)| filled.len())
+    })?;
+    traffic::received(received);
+    Ok(received)
 }
 
 /// Receives a datagram into `buffer`, which cuts it off; the address is `None` where it is not an IP address.
@@ -39,10 +43,12 @@ pub fn recv(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
 /// `WouldBlock` when none is there; else what went wrong, such as `ConnectionRefused` for one that was sent before.
 pub fn recv_from(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<(usize, Option<SocketAddr>)> {
     let fd = borrow(fd)?;
-    retry(|| {
+    let (received, peer) = retry(|| {
         let ((filled, _rest), _length, peer) = rustix::net::recvfrom(fd, &mut *buffer, RecvFlags::DONTWAIT)?;
         Ok((filled.len(), peer.and_then(to_std)))
-    })
+    })?;
+    traffic::received(received);
+    Ok((received, peer))
 }
 
 /// Sends `data` as one datagram.
@@ -51,7 +57,7 @@ pub fn recv_from(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<(usize
 /// `WouldBlock` when there is no room for it; else why it cannot be sent.
 pub fn send_to(fd: RawFd, data: &[u8], address: SocketAddr) -> io::Result<usize> {
     let fd = borrow(fd)?;
-    retry(|| rustix::net::sendto(fd, data, SendFlags::NOSIGNAL | SendFlags::DONTWAIT, &address))
+    traffic::sent(retry(|| rustix::net::sendto(fd, data, SendFlags::NOSIGNAL | SendFlags::DONTWAIT, &address)))
 }
 
 /// Sends as much of `data` as fits.
@@ -60,7 +66,7 @@ pub fn send_to(fd: RawFd, data: &[u8], address: SocketAddr) -> io::Result<usize>
 /// `WouldBlock` when nothing fits; else what the connection ended with.
 pub fn send(fd: RawFd, data: &[u8]) -> io::Result<usize> {
     let fd = borrow(fd)?;
-    retry(|| rustix::net::send(fd, data, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))
+    traffic::sent(retry(|| rustix::net::send(fd, data, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)))
 }
 
 /// Sends as much of `slices` (at most [`MAX_IO_SLICES`]) as fits, in one call.
@@ -70,10 +76,10 @@ pub fn send(fd: RawFd, data: &[u8]) -> io::Result<usize> {
 pub fn send_vectored(fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let fd = borrow(fd)?;
     let slices = &slices[..slices.len().min(MAX_IO_SLICES)];
-    retry(|| {
+    traffic::sent(retry(|| {
         let mut control = SendAncillaryBuffer::default();
         rustix::net::sendmsg(fd, slices, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
-    })
+    }))
 }
 
 /// Says that no more will be sent.

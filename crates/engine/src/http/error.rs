@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::io;
+use std::sync::OnceLock;
 
+use crate::timeline::{self, NameId};
 use crate::transport::tls::TlsFailure;
 
 /// A [`std::result::Result`] of this client.
@@ -81,16 +83,19 @@ impl Phase {
     }
 
     /// The phase as the timeline calls its wait.
-    pub(super) fn lane_name(self) -> &'static str {
-        match self {
-            Self::Preparing | Self::Queueing => "queue",
-            Self::Resolving => "DNS",
-            Self::Connecting => "connect",
-            Self::Securing => "TLS",
-            Self::Sending => "send",
-            Self::Waiting => "first byte",
-            Self::Receiving => "body",
-        }
+    pub(super) fn lane_name(self) -> NameId {
+        static NAMES: OnceLock<[NameId; 7]> = OnceLock::new();
+        let names =
+            NAMES.get_or_init(|| ["queue", "DNS", "connect", "TLS", "send", "first byte", "body"].map(timeline::name));
+        names[match self {
+            Self::Preparing | Self::Queueing => 0,
+            Self::Resolving => 1,
+            Self::Connecting => 2,
+            Self::Securing => 3,
+            Self::Sending => 4,
+            Self::Waiting => 5,
+            Self::Receiving => 6,
+        }]
     }
 
     /// What it means when the time is up in this phase.

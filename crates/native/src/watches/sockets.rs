@@ -153,6 +153,23 @@ impl Watches {
         Self::wake_all(py, forgotten)
     }
 
+    /// How many of the watches are of sockets that were closed without a word.
+    pub fn closed_count(event_loop: &Bound<'_, Loop>) -> usize {
+        let py = event_loop.py();
+        let kept: Vec<_> = {
+            let watches = event_loop.get().watches.borrow(py);
+            let kept = |entry: &super::Entry| match &entry.1 {
+                Watch::Waiting(Waiting { fd, socket: Some(kept), .. }) => Some((*fd, kept.object.clone_ref(py))),
+                _ => None,
+            };
+            watches.by_key.iter().flatten().filter_map(kept).collect()
+        };
+        let is_closed = |(fd, object): &(RawFd, Py<PyWeakrefReference>)| {
+            object.bind(py).upgrade().and_then(|sock| number(&sock)) != Some(*fd)
+        };
+        kept.iter().filter(|kept| is_closed(kept)).count()
+    }
+
     fn kept(&self, py: Python<'_>, fd: RawFd) -> Option<Py<PyWeakrefReference>> {
         match self.get(self.key_of(fd)?)? {
             Watch::Waiting(Waiting { socket: Some(kept), .. }) => Some(kept.object.clone_ref(py)),

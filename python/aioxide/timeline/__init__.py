@@ -1,5 +1,7 @@
 """What ran when: record a piece of a program and read it back as lanes, slices and wakes.
 
+Without being asked, every loop keeps its last records, as an aircraft's flight recorder does: `snapshot()` shows them.
+
 >>> import asyncio, aioxide
 >>> from aioxide import timeline
 >>> with timeline.record() as recording:
@@ -14,11 +16,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from . import _native
+from .. import _native
+from ._metrics import instrument, prometheus
 
-__all__ = ["Recording", "mark", "record", "thread_lane", "waiting"]
+__all__ = [
+    "Recording",
+    "instrument",
+    "level",
+    "mark",
+    "prometheus",
+    "record",
+    "set_level",
+    "snapshot",
+    "thread_lane",
+    "waiting",
+]
 
 
 class Recording:
@@ -42,9 +56,11 @@ class Recording:
         """The recording as plain data, all times in nanoseconds since its start.
 
         Keys: ``format`` (1), ``start_ns`` and ``end_ns`` (of the monotonic clock), ``clock_error_ns`` (what a clock
-        reading costs: no time is more exact), ``dropped`` (events that did not fit), ``names``, ``lanes`` (``id``,
-        ``name``, ``kind``, ``thread``), ``slices`` (lane, start, end, index into names, state), ``wakes`` (at, from
-        lane, to lane) and ``marks`` (at, lane, text).
+        reading costs: no time is more exact), ``dropped`` (records that did not fit, or were overwritten),
+        ``grouped_steps`` (callbacks that came too fast to be told apart), ``names``, ``lanes`` (``id``, ``name``,
+        ``kind``, ``thread``, ``group``: the coroutine's name, ``source``: where that is), ``slices`` (lane, start,
+        end, index into names, state), ``wakes`` (at, from lane, to lane), ``marks`` (at, lane, text) and ``freezes``
+        (lane, start, end, what is known of it as JSON).
 
         Raises `RuntimeError` before the `with` block has ended.
         """
@@ -61,6 +77,34 @@ def record(records_per_thread: int = 1_000_000) -> Recording:
     Raises `RuntimeError` (on entering) if a recording is under way.
     """
     return Recording(records_per_thread)
+
+
+def snapshot() -> dict[str, Any]:
+    """What the flight recorder still has, or of a recording under way everything so far; see `Recording.to_dict`.
+
+    >>> sorted(snapshot())[:4]
+    ['clock_error_ns', 'dropped', 'end_ns', 'format']
+    """
+    return _native.timeline_snapshot()
+
+
+def level() -> str:
+    """How much is recorded now: ``"counters"``, ``"flight"`` (the default) or, inside a `record()`, ``"full"``."""
+    return _native.timeline_level()
+
+
+def set_level(level: Literal["counters", "flight"]) -> None:
+    """Record nothing but counters, or also the last records of each thread (at most 64 MiB in all).
+
+    What was recorded so far is forgotten.
+
+    Raises `RuntimeError` inside a `record()`, and `ValueError` for another level.
+
+    >>> set_level("counters")
+    >>> set_level("flight")
+    """
+    if not _native.timeline_set_level(level):
+        raise RuntimeError("the level cannot be changed while a recording is under way")
 
 
 def mark(text: str) -> None:

@@ -1,0 +1,22 @@
+//! What Python shows of itself to the recorder.
+//!
+//! [`lanes`] knows the lane of each task and the name of each callback; [`waits`] what a suspended task waits for;
+//! [`executor`] shows what executor threads do; [`numbers`] what a loop counts; [`functions`] is what `aioxide.timeline` is made of.
+
+mod executor;
+mod functions;
+mod lanes;
+mod numbers;
+mod waits;
+
+use pyo3::prelude::*;
+
+pub use lanes::{LaneBook, describe_callback, describe_object};
+pub use numbers::statistics;
+pub use waits::waits_for;
+
+/// Adds what `aioxide.timeline` uses.
+pub fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    functions::add(module)?;
+    module.add_class::<executor::ExecutorCall>()
+}
