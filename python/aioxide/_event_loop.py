@@ -169,7 +169,7 @@ class EventLoop(_native.Loop, ChildrenMixin):
     # -- executors ----------------------------------------------------------------------------------------------
 
     def run_in_executor(
-        self, executor: concurrent.futures.Executor | None, func: Callable[[Unpack[_Ts]], _T], *args: Unpack[_Ts]
+        self, executor: concurrent.futures.Executor | None, func: Callable[[Unpack[_Ts]], _T], *args: *_Ts
     ) -> asyncio.Future[_T]:
         """Call `func(*args)` on a thread of `executor`, or of the default one; the timeline shows it there.
 

@@ -9,7 +9,7 @@
 //!   executor   ready queue, tasks, injector                                                STEPS
 //!   reactor    descriptors and timers                                                      EVENTS
 //!   driver     epoll, notifier, system calls                                               KERNEL
-//!   timeline   what ran when (used by all, but for the bytes they move)
+//!   timeline   what ran when (used by all)
 //! ```
 //!
 //! ```

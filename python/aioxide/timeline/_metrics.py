@@ -44,7 +44,7 @@ _HISTOGRAMS: Final = (
     ("lag", "lag_seconds", "Time from one look at the kernel to the next: what became ready waited that long at most"),
     ("callback", "callback_seconds", "Time a callback took; of very fast ones the mean of sixteen"),
 )
-_BOUNDS: Final = tuple(digit * 10.0**power for power in range(-6, 1) for digit in (1, 2.5, 5)) + (10.0,)
+_BOUNDS: Final = (*tuple(digit * 10.0**power for power in range(-6, 1) for digit in (1, 2.5, 5)), 10.0)
 
 
 def _loop_of(loop: asyncio.AbstractEventLoop | None) -> EventLoop:
