@@ -13,6 +13,7 @@ _Ts = TypeVarTuple("_Ts")
 __all__ = [
     "BodyDecoder",
     "DatagramTransport",
+    "ExecutorCall",
     "FetchMany",
     "Handle",
     "HttpClient",
@@ -31,7 +32,10 @@ __all__ = [
     "build_facts",
     "domain_to_ascii",
     "domain_to_unicode",
+    "timeline_level",
     "timeline_mark",
+    "timeline_set_level",
+    "timeline_snapshot",
     "timeline_start",
     "timeline_stop",
     "timeline_thread_begin",
