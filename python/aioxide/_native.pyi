@@ -369,6 +369,9 @@ class HttpClient:
         proxy_headers: list[tuple[bytes, bytes]] | None = None,
         proxy_tunnel: bool | None = None,
         proxy_ssl_context: Callable[[], ssl.SSLContext] | None = None,
+        unix_path: str | None = None,
+        local_address: str | None = None,
+        socket_options: list[tuple[int, int, bytes]] | None = None,
     ) -> Self: ...
     def fetch(
         self,

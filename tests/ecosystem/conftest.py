@@ -13,6 +13,9 @@ import pytest
 
 import aioxide
 
+# test_aliased.py runs these in a process of their own.
+collect_ignore = [] if "AIOXIDE_ALIASED" in os.environ else ["aliased"]
+
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """pytest-asyncio's tests run on our loop."""

@@ -178,9 +178,6 @@ def test_what_is_not_there_yet_is_named() -> None:
     for kind in (http.Client, http.AsyncClient):
         with pytest.raises(NotImplementedError, match="http1=False"):
             kind(http1=False)
-    for setting, value in (("uds", "/socket"), ("local_address", "127.0.0.1"), ("socket_options", [])):
-        with pytest.raises(NotImplementedError, match=f"{setting}= yet"):
-            http.HTTPTransport(**{setting: value})  # type: ignore[arg-type]
 
 
 def test_connections_are_kept_and_used_again() -> None:

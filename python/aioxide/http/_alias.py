@@ -1,4 +1,4 @@
-"""Standing in for httpx in programs that import it."""
+"""Standing in for httpx and httpx2 in programs that import them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 
 HTTPX_VERSION = "0.28.1"
 """The version of httpx whose surface this package has."""
+
+NAMES = ("httpx", "httpx2")
+"""What it can stand in for: the second is the first's successor, with the same surface."""
 
 # Private modules that programs and libraries import all the same, and where their names are found here.
 _SUBMODULES = {
@@ -68,34 +71,42 @@ class _Alias(ModuleType):
         raise AttributeError(f"module {self.__name__!r}, which is aioxide.http, has no attribute {name!r}")
 
 
-def alias_httpx() -> None:
-    """Have every later ``import httpx`` give `aioxide.http`.
+def alias_httpx(*names: str) -> None:
+    """Have every later ``import httpx``, and ``import httpx2``, give `aioxide.http`; or only those of the `names`.
 
-    To be called before anything imports httpx: RuntimeError when the real one is imported already. Calling it again
-    changes nothing. The private modules that libraries reach into (``httpx._types``, ``httpx._client``, …) are there
-    too, as far as their names exist here; ``httpx.__version__`` is that of the surface, "0.28.1".
+    To be called before anything imports them: RuntimeError when a real one is imported already, and then nothing has
+    changed. Calling it again changes nothing. The private modules that libraries reach into (``httpx._types``,
+    ``httpx._client``, …) are there too, as far as their names exist here; ``httpx.__version__`` is that of the surface,
+    "0.28.1".
 
     >>> alias_httpx()  # doctest: +SKIP
     >>> import httpx  # doctest: +SKIP
     >>> httpx.Client.__module__  # doctest: +SKIP
     'aioxide.http._sync'
     """
-    if isinstance(sys.modules.get("httpx"), _Alias):
-        return
-    if "httpx" in sys.modules:
-        raise RuntimeError("httpx is imported already: call alias_httpx() before everything that imports it")
+    wanted = [name for name in names or NAMES if not isinstance(sys.modules.get(name), _Alias)]
+    for name in wanted:
+        if name not in NAMES:
+            raise ValueError(f"aioxide.http has the surface of {' and '.join(NAMES)}, not of {name}")
+        if name in sys.modules:
+            raise RuntimeError(f"{name} is imported already: call alias_httpx() before everything that imports it")
+    for name in wanted:
+        sys.modules.update(_modules(name))
+
+
+def _modules(package: str) -> dict[str, Any]:
     from aioxide import http
 
-    root: Any = _Alias("httpx", ())
+    root: Any = _Alias(package, ())
     root.__all__ = [name for name in http.__all__ if name != "alias_httpx"]
     root.__version__ = HTTPX_VERSION
-    modules = {"httpx": root}
+    modules = {package: root}
     for name, sources in _SUBMODULES.items():
-        module = modules[f"httpx.{name}"] = _Alias(f"httpx.{name}", sources)
-        parent, _, last = f"httpx.{name}".rpartition(".")
+        module = modules[f"{package}.{name}"] = _Alias(f"{package}.{name}", sources)
+        parent, _, last = f"{package}.{name}".rpartition(".")
         if last != "__version__":
             setattr(modules[parent], last, module)
-    modules["httpx.__version__"].__dict__.update(
-        __version__=HTTPX_VERSION, __title__="httpx", __description__="aioxide.http, with the surface of httpx"
+    modules[f"{package}.__version__"].__dict__.update(
+        __version__=HTTPX_VERSION, __title__=package, __description__=f"aioxide.http, with the surface of {package}"
     )
-    sys.modules.update(modules)
+    return modules

@@ -414,7 +414,7 @@ class AsyncClient(BaseClient):
         follow = self.follow_redirects if isinstance(follow_redirects, UseClientDefault) else follow_redirects
         chosen = self._request_auth(request, auth)
         if self._is_plain(follow, chosen):
-            transport = self._transport_for_url(request.url) if self._mounts else self._transport
+            transport = self._transport_for_url(request.url)
             if is_native(transport):
                 # As _send_one would, without a coroutine of its own.
                 started = perf_counter()
@@ -459,7 +459,7 @@ class AsyncClient(BaseClient):
         return await (subject.aread() if kind == "read" else subject.aclose())
 
     async def _send_one(self, request: Request, stream: bool) -> Response:
-        transport = self._transport_for_url(request.url) if self._mounts else self._transport
+        transport = self._transport_for_url(request.url)
         started = perf_counter()
         if is_native(transport):
             try:

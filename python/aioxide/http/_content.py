@@ -56,14 +56,14 @@ class ByteStream(SyncByteStream, AsyncByteStream):
         yield self._data
 
 
-class IterableBody(SyncByteStream):
+class IteratorByteStream(SyncByteStream):
     """A body made from an iterable of bytes, or from an open binary file, from where it stands.
 
     An iterator can be read once, and so can a file that cannot go back.
     """
 
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = pieces
+    def __init__(self, stream: Iterable[bytes]) -> None:
+        self._pieces = stream
         self._used_up = False
         self._file_start: int | None = None
 
@@ -127,11 +127,11 @@ def read_pieces(file: Any) -> Iterator[bytes]:
         yield piece
 
 
-class AsyncIterableBody(AsyncByteStream):
+class AsyncIteratorByteStream(AsyncByteStream):
     """A body made from an async iterable of bytes. An async iterator can be read once."""
 
-    def __init__(self, pieces: AsyncIterable[bytes]) -> None:
-        self._pieces = pieces
+    def __init__(self, stream: AsyncIterable[bytes]) -> None:
+        self._pieces = stream
         self._used_up = False
 
     async def __aiter__(self) -> Any:
@@ -169,9 +169,9 @@ def body_stream(content: Any) -> SyncByteStream | AsyncByteStream:
     if isinstance(content, (SyncByteStream, AsyncByteStream)):
         return content
     if isinstance(content, AsyncIterable):
-        return AsyncIterableBody(content)
+        return AsyncIteratorByteStream(content)
     if isinstance(content, Iterable) and not isinstance(content, Mapping):
-        return IterableBody(content)
+        return IteratorByteStream(content)
     raise TypeError(f"content= is bytes, str or an iterable of bytes, not {type(content).__name__}")
 
 

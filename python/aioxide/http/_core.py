@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +19,19 @@ if TYPE_CHECKING:
 HTTP1_PROTOCOLS = ("http/1.1",)
 
 
-def open_core(limits: Limits, tls: ContextSource, proxy: Proxy | None = None) -> HttpClient:
+def open_core(
+    limits: Limits,
+    tls: ContextSource,
+    proxy: Proxy | None = None,
+    *,
+    uds: str | None = None,
+    local_address: str | None = None,
+    socket_options: Iterable[tuple[int, int, Any]] | None = None,
+) -> HttpClient:
     """New connection pools with these limits, for any thread and any loop.
 
-    `tls` gives the context of connections for https. All go through the proxy, if there is one.
+    `tls` gives the context of connections for https. All go through the proxy, if there is one. `uds`, `local_address`
+    and `socket_options` are those of an HTTPTransport.
     """
     from aioxide._native import HttpClient
 
@@ -30,8 +41,16 @@ def open_core(limits: Limits, tls: ContextSource, proxy: Proxy | None = None) ->
         max_keepalive_connections=limits.max_keepalive_connections,
         keepalive_expiry=limits.keepalive_expiry,
         ssl_context=tls,
+        unix_path=uds,
+        local_address=local_address,
+        socket_options=[_socket_option(*each) for each in socket_options or ()],
         **({} if proxy is None else _proxy_settings(proxy)),
     )
+
+
+def _socket_option(level: int, name: int, value: Any) -> tuple[int, int, bytes]:
+    """An option as the kernel reads it: an int of C, or bytes."""
+    return level, name, value.to_bytes(4, sys.byteorder, signed=True) if isinstance(value, int) else bytes(value)
 
 
 def _proxy_settings(proxy: Proxy) -> dict[str, Any]:

@@ -449,7 +449,7 @@ class Client(BaseClient):
         return subject.read() if kind == "read" else subject.close()
 
     def _send_one(self, request: Request, stream: bool) -> Response:
-        transport = self._transport_for_url(request.url) if self._mounts else self._transport
+        transport = self._transport_for_url(request.url)
         started = perf_counter()
         if is_native(transport):
             raw = transport._fetch(request, stream)

@@ -187,6 +187,14 @@ class URL:
             self._path = self._checked_path(self._path)
 
     @property
+    def _uri_reference(self) -> Any:
+        """The parts as they were given, where libraries such as respx look for them in httpx's URLs."""
+        from types import SimpleNamespace
+
+        names = ("scheme", "userinfo", "host", "port", "path", "query", "fragment")
+        return SimpleNamespace(**{name: getattr(self, f"_{name}") for name in names})
+
+    @property
     def scheme(self) -> str:
         """The scheme in lower case, or the empty string."""
         return self._scheme

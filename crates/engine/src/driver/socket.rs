@@ -2,12 +2,14 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags, SocketType, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType,
+    sockopt,
 };
 
 use super::{borrow, traffic};
@@ -98,19 +100,75 @@ pub fn set_nodelay(fd: RawFd) -> io::Result<()> {
     Ok(sockopt::set_tcp_nodelay(borrow(fd)?, true)?)
 }
 
-/// Starts connecting a new TCP socket; readiness to write, then [`take_error`], tells how it ended.
+/// An option of a socket by its numbers, see `setsockopt(2)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketOption {
+    /// The protocol that it belongs to, such as `SOL_SOCKET`.
+    pub level: i32,
+    /// Which of that protocol's options.
+    pub name: i32,
+    /// What it is set to, as the kernel reads it.
+    pub value: Vec<u8>,
+}
+
+/// How the socket of a connection is set up before it connects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketSetup {
+    /// The address that it connects from; `None` leaves the choice to the kernel.
+    pub local: Option<IpAddr>,
+    /// Options that are set on it.
+    pub options: Vec<SocketOption>,
+}
+
+/// Starts connecting a new TCP socket, which sends without delay; readiness to write, then [`take_error`], tells how it
+/// ended.
 ///
 /// # Errors
-/// What `socket(2)` or `connect(2)` say at once.
-pub fn start_connect(address: SocketAddr) -> io::Result<OwnedFd> {
+/// What `socket(2)`, `bind(2)`, `setsockopt(2)` or `connect(2)` say at once.
+pub fn start_connect(address: SocketAddr, setup: &SocketSetup) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = new_stream(family)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    set_options(&socket, &setup.options)?;
+    if let Some(local) = setup.local {
+        rustix::net::bind(&socket, &SocketAddr::new(local, 0))?;
+    }
+    begun(rustix::net::connect(&socket, &address), socket)
+}
+
+/// As [`start_connect`], to the Unix domain socket at `path`.
+///
+/// # Errors
+/// What `socket(2)`, `setsockopt(2)` or `connect(2)` say at once; `WouldBlock` where the listener's queue is full.
+pub fn start_connect_unix(path: &Path, options: &[SocketOption]) -> io::Result<OwnedFd> {
+    let socket = new_stream(AddressFamily::UNIX)?;
+    set_options(&socket, options)?;
+    begun(rustix::net::connect(&socket, &SocketAddrUnix::new(path)?), socket)
+}
+
+fn new_stream(family: AddressFamily) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    match rustix::net::connect(&socket, &address) {
+    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)
+}
+
+fn begun(connect: Result<(), Errno>, socket: OwnedFd) -> io::Result<OwnedFd> {
+    match connect {
         // After EINTR the connect goes on by itself, exactly like EINPROGRESS.
         Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket),
         Err(error) => Err(error.into()),
     }
+}
+
+fn set_options(socket: &OwnedFd, options: &[SocketOption]) -> io::Result<()> {
+    for SocketOption { level, name, value } in options {
+        let length = libc::socklen_t::try_from(value.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: the kernel reads `length` bytes from the value, which is that long, and keeps no pointer to it.
+        let result = unsafe { libc::setsockopt(socket.as_raw_fd(), *level, *name, value.as_ptr().cast(), length) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// Takes the pending error of a socket, such as the outcome of a connect.

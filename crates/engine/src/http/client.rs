@@ -7,7 +7,7 @@ use std::sync::Arc;
 use url::Url;
 
 use super::connection::Connection;
-use super::dial::Dialer;
+use super::dial::{Dialer, Sockets};
 use super::error::{Error, ErrorKind, Phase, Result};
 use super::phases::Phases;
 use super::pool::{self, Acquire, Grant, Limits, Pool};
@@ -43,6 +43,7 @@ struct Inner {
     pool: Rc<Pool>,
     proxy: Option<Arc<Proxy>>,
     tls: Option<Arc<dyn Connector>>,
+    sockets: Sockets,
     control: ClientControl,
 }
 
@@ -55,6 +56,8 @@ pub struct Settings {
     pub proxy: Option<Arc<Proxy>>,
     /// What makes its TLS sessions; without it, https cannot be fetched.
     pub tls: Option<Arc<dyn Connector>>,
+    /// The sockets that its connections are made with.
+    pub sockets: Sockets,
 }
 
 impl From<Limits> for Settings {
@@ -65,8 +68,9 @@ impl From<Limits> for Settings {
 
 impl Inner {
     fn dialer(&self, url: &Url) -> Dialer<'_> {
-        let route = Route::new(url, self.proxy.as_deref());
-        Dialer { handle: &self.handle, route, tls: self.tls.as_deref() }
+        let proxy = self.proxy.as_deref().filter(|_| self.sockets.unix_path.is_none());
+        let route = Route::new(url, proxy);
+        Dialer { handle: &self.handle, route, tls: self.tls.as_deref(), sockets: &self.sockets }
     }
 }
 
@@ -125,8 +129,8 @@ impl Client {
         let remote = Arc::new(Remote::default());
         let pool = Pool::new(settings.limits, Arc::clone(&remote));
         handle.spawn(pool::keep(handle.clone(), Rc::clone(&pool), key)).detach();
-        let Settings { proxy, tls, .. } = settings;
-        Self(Rc::new(Inner { handle: handle.clone(), pool, proxy, tls, control: ClientControl(remote) }))
+        let Settings { proxy, tls, sockets, .. } = settings;
+        Self(Rc::new(Inner { handle: handle.clone(), pool, proxy, tls, sockets, control: ClientControl(remote) }))
     }
 
     /// Closes idle connections, and each other one once its response is read. Later requests fail with

@@ -7,7 +7,6 @@
 use std::any::Any;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use super::io::{Direction, Traffic, WatchedStream};
 use super::phases::Phases;
 use super::request::{Head, Request, SentBody};
 use crate::handle::now_ns;
-use crate::transport::ByteStream;
+use crate::transport::{Addresses, ByteStream};
 
 const NO_ANSWER: &str = "the server closed the connection without an answer";
 
@@ -37,7 +36,7 @@ pub(super) struct Connection {
     /// What the host wants to know of its TLS session.
     pub facts: Option<Arc<dyn Any + Send + Sync>>,
     /// This end's and the peer's.
-    pub addresses: (Option<SocketAddr>, SocketAddr),
+    pub addresses: Addresses,
     pub traffic: Rc<Traffic>,
 }
 

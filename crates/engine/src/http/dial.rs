@@ -11,6 +11,7 @@ use std::any::Any;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use super::request::NO_TLS;
 use super::{socks, tunnel};
 use crate::handle::{LoopHandle, now_ns};
 use crate::transport::tls::{Connector, TlsByteStream};
-use crate::transport::{ByteStream, TcpStream, forget, resolve};
+use crate::transport::{ByteStream, SocketSetup, TcpStream, UnixStream, forget, resolve};
 
 /// A further address is tried when the one before has not answered after this time, without giving that up
 /// (RFC 8305, "connection attempt delay").
@@ -46,6 +47,16 @@ pub(super) struct Dialer<'a> {
     pub handle: &'a LoopHandle,
     pub route: Route<'a>,
     pub tls: Option<&'a dyn Connector>,
+    pub sockets: &'a Sockets,
+}
+
+/// What kind of sockets connections are made with.
+#[derive(Clone, Debug, Default)]
+pub struct Sockets {
+    /// The Unix domain socket that every request goes to, whatever host its URL names. Proxies are left aside.
+    pub unix_path: Option<PathBuf>,
+    /// How they are set up. A `local` address rules out the host's addresses of the other family.
+    pub setup: SocketSetup,
 }
 
 impl Dialer<'_> {
@@ -69,7 +80,10 @@ impl Dialer<'_> {
 
     /// A stream to the URL's origin, or to the proxy, secured where the proxy is spoken to by TLS.
     async fn connect(&self, url: &Url, phases: &mut Phases) -> Result<Rc<dyn ByteStream>> {
-        let Self { handle, route, .. } = *self;
+        let Self { handle, route, sockets, .. } = *self;
+        if let Some(path) = &sockets.unix_path {
+            return self.connect_unix(path, phases).await;
+        }
         let (host, port) = match route.proxy() {
             Some(proxy) => (proxy.host(), proxy.port()),
             None => (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(80)),
@@ -80,7 +94,7 @@ impl Dialer<'_> {
         let now = now_ns();
         phases.timings.resolved = Some(phases.since_start(now));
         phases.enter(Phase::Connecting, now);
-        let connected = phases.limit(connect_first(handle, interleave(addresses))).await?;
+        let connected = phases.limit(connect_first(handle, self.reachable(addresses), &sockets.setup)).await?;
         let stream = connected.map_err(|error| {
             forget(host);
             failure(Phase::Connecting, route, phases, &error)
@@ -95,6 +109,23 @@ impl Dialer<'_> {
             }
             _ => Ok(stream),
         }
+    }
+
+    async fn connect_unix(&self, path: &Path, phases: &mut Phases) -> Result<Rc<dyn ByteStream>> {
+        phases.enter(Phase::Connecting, now_ns());
+        let connect = UnixStream::connect(self.handle, path.to_owned(), &self.sockets.setup.options);
+        let stream = phases.limit(connect).await?.map_err(|error| {
+            Error::io(ErrorKind::Connect, Phase::Connecting, &format!("{}: {}", phases.name, path.display()), &error)
+        })?;
+        Ok(Rc::new(stream))
+    }
+
+    /// The addresses that may be tried, in their order.
+    fn reachable(&self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        if let Some(local) = self.sockets.setup.local {
+            addresses.retain(|address| address.is_ipv4() == local.is_ipv4());
+        }
+        interleave(addresses)
     }
 }
 
@@ -152,9 +183,9 @@ type Attempt<'a> = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + 'a>>;
 
 /// The first connection to succeed. The next address is tried as soon as one fails, or when the last one tried has
 /// not answered within [`ATTEMPT_DELAY`]. The error is that of the first failure: it names the preferred address.
-async fn connect_first(handle: &LoopHandle, addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+async fn connect_first(handle: &LoopHandle, addresses: Vec<SocketAddr>, setup: &SocketSetup) -> io::Result<TcpStream> {
     if let [address] = addresses[..] {
-        return TcpStream::connect(handle, address).await;
+        return TcpStream::connect(handle, address, setup).await;
     }
     let mut addresses = addresses.into_iter();
     let mut attempts: Vec<Attempt<'_>> = Vec::new();
@@ -180,11 +211,13 @@ async fn connect_first(handle: &LoopHandle, addresses: Vec<SocketAddr>) -> io::R
             }
             match addresses.next() {
                 Some(address) => {
-                    attempts.push(Box::pin(TcpStream::connect(handle, address)));
+                    attempts.push(Box::pin(TcpStream::connect(handle, address, setup)));
                     next = handle.sleep(ATTEMPT_DELAY);
                 }
                 None if attempts.is_empty() => {
-                    let none = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+                    let none = || {
+                        io::Error::new(io::ErrorKind::NotFound, "the name has no address that can be reached from here")
+                    };
                     return Poll::Ready(Err(failure.take().unwrap_or_else(none)));
                 }
                 None => return Poll::Pending,

@@ -45,6 +45,7 @@ mod tunnel;
 pub use bytes::Bytes;
 pub use client::{Client, ClientControl, Settings};
 pub use decoder::{DecodeError, Decoder};
+pub use dial::Sockets;
 pub use domain::{domain_to_ascii, domain_to_unicode};
 pub use error::{Error, ErrorKind, Phase, Result};
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};

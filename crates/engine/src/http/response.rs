@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::fmt;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -19,6 +18,7 @@ use super::error::{Error, Phase, Result};
 use super::phases::{Phases, Timings};
 use super::pool::{InFlight, Lease};
 use crate::handle::now_ns;
+use crate::transport::Addresses;
 
 /// A body that nobody wants is read up to this size for the sake of its connection.
 const RECYCLE_BYTES_MAX: usize = 64 * 1024;
@@ -42,7 +42,7 @@ pub struct Response {
     /// What the host wants to know of the connection's TLS session ([`Session::facts`](crate::transport::tls::Session)).
     pub tls: Option<Arc<dyn Any + Send + Sync>>,
     /// This end's address and the peer's, which may be a proxy.
-    pub addresses: (Option<SocketAddr>, SocketAddr),
+    pub addresses: Addresses,
     reason: Option<ReasonPhrase>,
     body: ResponseBody,
 }

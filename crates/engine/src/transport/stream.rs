@@ -5,7 +5,8 @@ use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
-use super::TcpStream;
+use super::tcp::Socket;
+use super::{TcpStream, UnixStream};
 
 /// Bytes in both directions, for Rust futures. Dropping it closes it.
 pub trait ByteStream {
@@ -48,11 +49,35 @@ pub trait ByteStream {
     /// Whether the peer has closed, or sent something that nobody asked for: such a connection must not be reused.
     fn is_stale(&self) -> bool;
 
-    /// This end's address and the peer's.
-    fn addresses(&self) -> (Option<SocketAddr>, SocketAddr);
+    /// This end's IP address and the peer's; none where there are no such.
+    fn addresses(&self) -> Addresses;
 }
 
-impl ByteStream for TcpStream {
+/// This end's IP address and the peer's.
+pub type Addresses = (Option<SocketAddr>, Option<SocketAddr>);
+
+/// A socket that knows its addresses.
+pub trait Addressed {
+    /// As [`ByteStream::addresses`].
+    fn addresses(&self) -> Addresses;
+}
+
+impl Addressed for TcpStream {
+    fn addresses(&self) -> Addresses {
+        (self.local_addr().ok(), Some(self.peer_addr()))
+    }
+}
+
+impl Addressed for UnixStream {
+    fn addresses(&self) -> Addresses {
+        (None, None)
+    }
+}
+
+impl<P> ByteStream for Socket<P>
+where
+    Self: Addressed,
+{
     fn poll_read(&self, context: &mut Context<'_>, room: &mut [MaybeUninit<u8>]) -> Poll<io::Result<usize>> {
         Self::poll_read(self, context, room)
     }
@@ -90,7 +115,7 @@ impl ByteStream for TcpStream {
         Self::is_stale(self)
     }
 
-    fn addresses(&self) -> (Option<SocketAddr>, SocketAddr) {
-        (self.local_addr().ok(), self.peer_addr())
+    fn addresses(&self) -> Addresses {
+        Addressed::addresses(self)
     }
 }

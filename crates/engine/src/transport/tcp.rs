@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
-use crate::driver::socket;
+use crate::driver::socket::{self, SocketSetup};
 use crate::handle::LoopHandle;
 use crate::reactor::SourceKey;
 
@@ -60,24 +60,34 @@ impl Drop for Watched {
     }
 }
 
-/// A TCP connection; dropping it closes it.
-pub struct TcpStream {
+/// A connected socket that carries a stream of bytes, known by its peer; dropping it closes it.
+pub struct Socket<P> {
     watched: Watched,
-    peer: SocketAddr,
+    peer: P,
+}
+
+/// A TCP connection.
+pub type TcpStream = Socket<SocketAddr>;
+
+impl<P> Socket<P> {
+    /// Waits until a socket that was told to connect has done so.
+    pub(super) async fn connected(handle: &LoopHandle, fd: OwnedFd, peer: P) -> io::Result<Self> {
+        let watched = Watched::new(handle, fd)?;
+        // A socket that is still connecting is not writable; a fresh edge says that it is decided.
+        std::future::poll_fn(|context| watched.handle.poll_writable(watched.key, context)).await;
+        socket::take_error(&watched.fd)?;
+        Ok(Self { watched, peer })
+    }
 }
 
 impl TcpStream {
     /// Connects to `address`. Dropping the future gives the attempt up.
     ///
     /// # Errors
-    /// `ConnectionRefused`, `HostUnreachable`, `TimedOut` and what else `connect(2)` reports.
-    pub async fn connect(handle: &LoopHandle, address: SocketAddr) -> io::Result<Self> {
-        let watched = Watched::new(handle, socket::start_connect(address)?)?;
-        // A socket that is still connecting is not writable; a fresh edge says that it is decided.
-        std::future::poll_fn(|context| watched.handle.poll_writable(watched.key, context)).await;
-        socket::take_error(&watched.fd)?;
-        socket::set_nodelay(watched.fd.as_raw_fd())?;
-        Ok(Self { watched, peer: address })
+    /// `ConnectionRefused`, `HostUnreachable`, `TimedOut` and what else `connect(2)` reports; for a `setup` that asks for
+    /// something, what `bind(2)` and `setsockopt(2)` report.
+    pub async fn connect(handle: &LoopHandle, address: SocketAddr, setup: &SocketSetup) -> io::Result<Self> {
+        Self::connected(handle, socket::start_connect(address, setup)?, address).await
     }
 
     /// The peer's address.
@@ -93,7 +103,9 @@ impl TcpStream {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         socket::local_addr(self.watched.fd.as_raw_fd())
     }
+}
 
+impl<P> Socket<P> {
     /// Receives into `buffer` what is there; `WouldBlock` when nothing is. Nobody is woken.
     ///
     /// # Errors
@@ -186,6 +198,6 @@ impl TcpListener {
         let (fd, peer) = accepted?;
         socket::set_nodelay(fd.as_raw_fd())?;
         let peer = peer.ok_or(io::ErrorKind::Unsupported)?;
-        Ok(TcpStream { watched: Watched::new(&self.watched.handle, fd)?, peer })
+        Ok(Socket { watched: Watched::new(&self.watched.handle, fd)?, peer })
     }
 }

@@ -1,10 +1,10 @@
 //! What comes of a request: its head, its body, and the body's pieces when it is streamed.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use aioxide::http::{Bytes, Client, Error, HeaderMap, Request, Response, ResponseBody, Timings, Version};
+use aioxide::transport::Addresses;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -29,7 +29,7 @@ pub struct Answer {
     redirects: u32,
     timings: Timings,
     tls: Option<Arc<SslObject>>,
-    addresses: (Option<SocketAddr>, SocketAddr),
+    addresses: Addresses,
     body: Vec<Bytes>,
     stream: Option<Arc<Stream>>,
 }
@@ -365,7 +365,7 @@ impl RawResponse {
         let address = match name {
             "ssl_object" => return Ok(self.answer.tls.as_ref().map(|tls| tls.share(py).into_bound(py))),
             "client_addr" => client,
-            "server_addr" => Some(server),
+            "server_addr" => server,
             _ => None,
         };
         address.map(|address| crate::address::to_tuple(py, address).map(Bound::into_any)).transpose()

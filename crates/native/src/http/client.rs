@@ -1,5 +1,6 @@
 //! `HttpClient`: connection pools behind one handle.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -79,10 +80,11 @@ impl HttpClient {
     #[new]
     #[pyo3(signature = (*, max_connections=Some(100), max_connections_per_host=None, max_keepalive_connections=Some(20),
                         keepalive_expiry=Some(5.0), ssl_context=None, proxy=None, proxy_auth=None, proxy_headers=None,
-                        proxy_tunnel=None, proxy_ssl_context=None),
+                        proxy_tunnel=None, proxy_ssl_context=None, unix_path=None, local_address=None, socket_options=None),
            text_signature = "(*, max_connections=100, max_connections_per_host=None, max_keepalive_connections=20, \
                              keepalive_expiry=5.0, ssl_context=None, proxy=None, proxy_auth=None, proxy_headers=None, \
-                             proxy_tunnel=None, proxy_ssl_context=None)")]
+                             proxy_tunnel=None, proxy_ssl_context=None, unix_path=None, local_address=None, \
+                             socket_options=None)")]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn new(
         py: Python<'_>,
@@ -96,6 +98,9 @@ impl HttpClient {
         proxy_headers: Option<Vec<(PyBackedBytes, PyBackedBytes)>>,
         proxy_tunnel: Option<bool>,
         proxy_ssl_context: Option<Py<PyAny>>,
+        unix_path: Option<PathBuf>,
+        local_address: Option<&str>,
+        socket_options: Option<Vec<(i32, i32, PyBackedBytes)>>,
     ) -> PyResult<Self> {
         for (name, max) in
             [("max_connections", max_connections), ("max_connections_per_host", max_connections_per_host)]
@@ -110,6 +115,7 @@ impl HttpClient {
             max_keepalive: max_keepalive_connections,
             keepalive_expiry: convert::duration("keepalive_expiry", keepalive_expiry)?,
         };
+        let sockets = convert::sockets(unix_path, local_address, socket_options.unwrap_or_default())?;
         let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
         let proxy = proxy.map(|url| {
             let headers = proxy_headers.unwrap_or_default();
@@ -117,7 +123,7 @@ impl HttpClient {
         });
         let proxy = proxy.transpose().map_err(|error| convert::exception(py, &error))?;
         let tls = ssl_context.map(|context| Arc::new(ContextConnector::new(context)) as Arc<dyn Connector>);
-        let settings = Settings { limits, proxy: proxy.map(Arc::new), tls };
+        let settings = Settings { limits, proxy: proxy.map(Arc::new), tls, sockets };
         let pools = Pools { key, settings, closed: AtomicBool::new(false), controls: Mutex::default() };
         Ok(Self { pools: Arc::new(pools) })
     }

@@ -1,9 +1,11 @@
 //! Python's values to the engine's and back: requests, limits on time, exceptions.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aioxide::http::{Body, Bytes, Error, ErrorKind, Proxy, Request, Timeouts};
+use aioxide::http::{Body, Bytes, Error, ErrorKind, Proxy, Request, Sockets, Timeouts};
+use aioxide::transport::{SocketOption, SocketSetup};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -97,6 +99,20 @@ pub fn proxy(
         proxy.set_tls(Arc::new(ContextConnector::new(context)));
     }
     Ok(proxy)
+}
+
+/// Makes the settings of sockets.
+pub fn sockets(
+    unix_path: Option<PathBuf>,
+    local_address: Option<&str>,
+    options: Vec<(i32, i32, PyBackedBytes)>,
+) -> PyResult<Sockets> {
+    let local = local_address.map(|text| {
+        text.parse().map_err(|_| PyValueError::new_err(format!("local_address={text:?} is not an IP address")))
+    });
+    let option = |(level, name, value): (_, _, PyBackedBytes)| SocketOption { level, name, value: value.to_vec() };
+    let setup = SocketSetup { local: local.transpose()?, options: options.into_iter().map(option).collect() };
+    Ok(Sockets { unix_path, setup })
 }
 
 /// Seconds as Python gives them; `None` and infinity have no limit.

@@ -26,6 +26,9 @@ _FIRST_RETRY_SECONDS = 0.5
 class NativeTransport:
     """What both native transports have in common: the core and its settings."""
 
+    # Where pytest-httpx looks for a pool of httpcore's that goes through a proxy.
+    _pool = None
+
     def __init__(
         self,
         verify: Any = True,
@@ -40,14 +43,18 @@ class NativeTransport:
         retries: int = 0,
         socket_options: Any = None,
     ) -> None:
-        for name, value in (("uds", uds), ("local_address", local_address), ("socket_options", socket_options)):
-            if value is not None:
-                raise NotImplementedError(f"aioxide.http does not support {name}= yet")
         if not http1:
             raise NotImplementedError("aioxide.http does not support http1=False yet: HTTP/2 is not there")
         self.proxy = build_proxy(proxy)
         self._retries = retries
-        self._core = open_core(limits, context_source(verify, cert, trust_env, HTTP1_PROTOCOLS), self.proxy)
+        self._core = open_core(
+            limits,
+            context_source(verify, cert, trust_env, HTTP1_PROTOCOLS),
+            self.proxy,
+            uds=uds,
+            local_address=local_address,
+            socket_options=socket_options,
+        )
 
 
 class HTTPTransport(NativeTransport, BaseTransport):
@@ -56,7 +63,12 @@ class HTTPTransport(NativeTransport, BaseTransport):
     `limits` and `proxy` are as for a Client. `retries`: so often is a failed connection tried again, after 0.5 seconds,
     then twice as long each time; a request that was sent is never sent again. `verify`, `cert` and `trust_env` make the
     context of connections for https, as `create_ssl_context` says. `http2` changes nothing yet. NotImplementedError for
-    `http1` False, `uds`, `local_address` and `socket_options`.
+    `http1` False.
+
+    `uds`: the path of a Unix domain socket, to which all requests go, whatever host their URLs name; a proxy is then
+    left aside. `local_address`: the IP address to connect from; hosts are then reached by addresses of its family
+    alone. `socket_options`: (level, name, value) as for ``socket.setsockopt``, the value an int or bytes, set before
+    the socket connects. What the system refuses of these raises ConnectError.
 
     It takes the requests of a real httpx too, and answers with that package's own classes.
     """

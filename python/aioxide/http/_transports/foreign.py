@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .._config import Timeout
-from .._content import AsyncIterableBody, IterableBody
+from .._content import AsyncIteratorByteStream, IteratorByteStream
 from .._exceptions import InvalidURL, RequestError
 from .._headers import Headers
 from .._request import Request
@@ -24,7 +24,7 @@ def handle_foreign(transport: HTTPTransport, request: Any) -> Any:
     """Send another package's request. Its response, or one of its exceptions."""
     package = _package_of(request)
     try:
-        ours = _ours(request, package, IterableBody(request.stream))
+        ours = _ours(request, package, IteratorByteStream(request.stream))
         raw = transport._fetch(ours, True)
     except (RequestError, InvalidURL) as error:
         raise _theirs(error, package, request) from error
@@ -48,7 +48,7 @@ async def handle_foreign_async(transport: AsyncHTTPTransport, request: Any) -> A
     """Send another package's request. Its response, or one of its exceptions."""
     package = _package_of(request)
     try:
-        ours = _ours(request, package, AsyncIterableBody(request.stream))
+        ours = _ours(request, package, AsyncIteratorByteStream(request.stream))
         raw = await transport._fetch(ours, True)
     except (RequestError, InvalidURL) as error:
         raise _theirs(error, package, request) from error
@@ -76,7 +76,7 @@ def _package_of(request: Any) -> Any:
     return package
 
 
-def _ours(request: Any, package: Any, body: IterableBody | AsyncIterableBody) -> Request:
+def _ours(request: Any, package: Any, body: IteratorByteStream | AsyncIteratorByteStream) -> Request:
     extensions = {"timeout": Timeout(None).as_dict(), **request.extensions}
     headers = Headers._adopt(list(request.headers.raw))
     try:

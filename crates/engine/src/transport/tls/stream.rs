@@ -6,14 +6,13 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::session::{Progress, Received, Session, encrypt, receive};
 use super::{AtEnd, Connection, Phase};
-use crate::transport::ByteStream;
+use crate::transport::{Addresses, ByteStream};
 
 /// So much ciphertext is received at once: four full records.
 const SCRATCH_BYTES: usize = 64 * 1024 + 4 * 64;
@@ -397,7 +396,7 @@ impl<H: SessionHost> ByteStream for TlsStream<H> {
         self.with(|below, state| Ok(state.is_stale(below))).unwrap_or(true)
     }
 
-    fn addresses(&self) -> (Option<SocketAddr>, SocketAddr) {
+    fn addresses(&self) -> Addresses {
         self.below.stream.addresses()
     }
 }
