@@ -19,8 +19,9 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from ._event_loop import EventLoop, new_event_loop, run
+from ._event_loop import EventLoop, new_event_loop
 from ._native import __version__, build_facts
+from ._run import loop_index, run
 
 if TYPE_CHECKING:
     from . import concurrent, gen, http, httpclient, timeline
@@ -36,6 +37,7 @@ __all__ = [
     "gen",
     "http",
     "httpclient",
+    "loop_index",
     "new_event_loop",
     "run",
     "timeline",

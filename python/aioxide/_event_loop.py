@@ -22,7 +22,7 @@ import sys
 import threading
 import weakref
 from asyncio import constants, events, format_helpers, sslproto, trsock
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
 
 from . import _native, _stock
@@ -449,15 +449,3 @@ def new_event_loop() -> EventLoop:
     >>> loop.close()
     """
     return EventLoop()
-
-
-def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
-    """Run a coroutine on a new aioxide loop and give its result, like `asyncio.run`.
-
-    Raises `RuntimeError` if a loop is running in this thread already, and whatever the coroutine raises.
-
-    >>> run(asyncio.sleep(0, "done"))
-    'done'
-    """
-    with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
-        return runner.run(main)
