@@ -13,7 +13,7 @@ use crate::datagram::DatagramTransport;
 use crate::event_loop::Loop;
 use crate::handle::Handle;
 use crate::threadsafe_handle::ThreadSafeHandle;
-use crate::transport::{SocketTransport, TransportJob};
+use crate::transport::{SocketTransport, Transport, TransportJob};
 use crate::watches::{self, Owner, Subject, Waiter, Watched, Watches};
 
 /// What the thread that runs a loop is to do for another.

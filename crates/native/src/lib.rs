@@ -51,7 +51,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     freelist::install::<handle::Handle>(module.py());
     freelist::install::<handle::TimerHandle>(module.py());
     module.add_class::<datagram::DatagramTransport>()?;
-    datagram::add_finalizer(module.py())?;
+    raw::add_finalizer(&module.py().get_type::<datagram::DatagramTransport>())?;
     module.add_class::<sock::SocketOperation>()?;
     module.add_class::<streams::StreamOperation>()?;
     module.add_function(wrap_pyfunction!(streams::add_stream_methods, module)?)?;

@@ -310,8 +310,8 @@ impl Watches {
             }),
             Watch::Transport(transport) => {
                 let interest = match transport {
-                    Owner::Stream(transport) => transport.get().interest(py),
-                    Owner::Datagram(transport) => transport.get().interest(py),
+                    Owner::Stream(transport) => transport.get().wanted(py).1,
+                    Owner::Datagram(transport) => transport.get().wanted(py).1,
                 };
                 [interest.readable, interest.writable].map(|watched| watched.then(|| transport.object().clone_ref(py)))
             }

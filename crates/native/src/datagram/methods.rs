@@ -1,14 +1,13 @@
 //! What Python sees of a datagram transport.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 use super::{DatagramTransport, State};
 use crate::event_loop::{Loop, SCRATCH_BYTES};
-use crate::watches::Watching;
+use crate::transport::Transport;
 
 #[pymethods]
 impl DatagramTransport {
@@ -52,37 +51,24 @@ impl DatagramTransport {
     }
 
     fn is_closing(&self, py: Python<'_>) -> bool {
-        self.state.borrow(py).is_closing
+        self.state.borrow(py).life.is_closing
     }
 
     fn is_reading(&self, py: Python<'_>) -> bool {
-        let state = self.state.borrow(py);
-        !state.is_closing && !state.is_reading_paused
+        Transport::is_reading(self, py)
     }
 
     /// The protocol hears of no more datagrams until `resume_reading()`.
     fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let this = slf.get();
-        if !this.is_reading(slf.py()) {
-            return Ok(());
-        }
-        this.state.borrow_mut(slf.py()).is_reading_paused = true;
-        Self::update_interest(slf)
+        Self::set_reading_paused(slf, true)
     }
 
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        {
-            let mut state = slf.get().state.borrow_mut(slf.py());
-            if state.is_closing || !state.is_reading_paused {
-                return Ok(());
-            }
-            state.is_reading_paused = false;
-        }
-        Self::update_interest(slf)
+        Self::set_reading_paused(slf, false)
     }
 
     fn set_protocol(&self, protocol: &Bound<'_, PyAny>) {
-        let old = self.state.borrow_mut(protocol.py()).protocol.replace(protocol.clone().unbind());
+        let old = self.state.borrow_mut(protocol.py()).life.protocol.replace(protocol.clone().unbind());
         drop(old);
     }
 
@@ -110,7 +96,7 @@ impl DatagramTransport {
     /// The marks as (low, high).
     fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
         let state = self.state.borrow(py);
-        (state.low_water_bytes, state.high_water_bytes)
+        (state.life.low_water_bytes, state.life.high_water_bytes)
     }
 
     /// The number of bytes that wait to be sent, with what this Python adds for each datagram.
@@ -151,49 +137,27 @@ impl DatagramTransport {
 
     #[getter(_loop)]
     fn event_loop(&self, py: Python<'_>) -> Option<Py<Loop>> {
-        self.state.borrow(py).sock.as_ref().map(|_| self.event_loop.clone_ref(py))
+        self.state.borrow(py).life.sock.as_ref().map(|_| self.event_loop.clone_ref(py))
     }
 
     #[getter(_conn_lost)]
     fn conn_lost(&self, py: Python<'_>) -> u32 {
-        self.state.borrow(py).lost
+        self.state.borrow(py).life.lost
     }
 
     /// `isinstance(transport, asyncio.DatagramTransport)` holds.
     #[getter(__class__)]
     fn class(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let py = slf.py();
-        let class = CLASS.get_or_try_init(py, || {
-            PyResult::Ok(py.import("aioxide._transports")?.getattr("DatagramTransport")?.unbind())
-        })?;
-        Ok(class.clone_ref(py))
+        Self::python_class(slf.py(), &CLASS)
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let state = self.state.borrow(py);
-        let mut text = String::from("<DatagramTransport");
-        if state.sock.is_none() {
-            text.push_str(" closed");
-        } else if state.is_closing {
-            text.push_str(" closing");
-        }
-        let interest = state.interest();
-        let polling = |watched: bool| if watched { "polling" } else { "idle" };
-        text.push_str(&format!(
-            " fd={} read={} write=<{}, bufsize={}>>",
-            self.fd,
-            polling(interest.readable),
-            polling(interest.writable),
-            state.queue_bytes
-        ));
-        text
+        self.text(py)
     }
 
-    /// What the collector calls before it takes cycles apart: the socket is still whole then. See [`add_finalizer`].
-    fn _finalize(&self, py: Python<'_>) {
-        let sock = self.state.borrow_mut(py).sock.take();
-        self.finalize(sock);
+    fn __del__(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::finalize(slf)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -201,17 +165,10 @@ impl DatagramTransport {
     }
 
     fn __clear__(&self) {
-        // The socket stays, so that the finalizer can close it and say so.
-        let sock = self.state.take_in_gc().and_then(|state| state.sock);
+        let life = self.state.take_in_gc().map(|state| state.life.cleared()).unwrap_or_default();
         Python::attach(|py| {
             let mut state = self.state.borrow_mut(py);
-            *state = State { sock, ..State::default() };
+            *state = State { life, ..State::default() };
         });
     }
-}
-
-/// Makes `_finalize` the class's `__del__`, for which PyO3 has no place.
-pub fn add_finalizer(py: Python<'_>) -> PyResult<()> {
-    let class = py.get_type::<DatagramTransport>();
-    class.setattr(intern!(py, "__del__"), class.getattr(intern!(py, "_finalize"))?)
 }

@@ -21,13 +21,12 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-pub use methods::add_finalizer;
-
 use crate::address::{IpFamily, PeerTuples};
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::raw::{self, Made};
-use crate::watches::Watching;
+use crate::transport::{Life, Transport};
+use crate::watches::{Owner, Watching};
 
 /// A datagram socket, as `asyncio` transports are: made by the loop, used by a protocol.
 #[pyclass(module = "aioxide", name = "DatagramTransport", frozen, dict, weakref, subclass)]
@@ -53,33 +52,12 @@ type Waiting = (Py<PyBytes>, Option<Py<PyAny>>);
 /// What changes in the life of a transport.
 #[derive(Default)]
 struct State {
-    /// The socket, until the connection is lost.
-    sock: Option<Py<PyAny>>,
-    protocol: Option<Py<PyAny>>,
-    key: Option<SourceKey>,
-    /// `connection_made` was called, so reading may begin.
-    is_started: bool,
-    /// `close()` or `abort()` was called, or the transport failed.
-    is_closing: bool,
-    is_reading_paused: bool,
-    is_protocol_paused: bool,
-    /// Counts datagrams sent after the end; not 0 means `connection_lost` is scheduled or was called.
-    lost: u32,
+    life: Life,
     queue: VecDeque<Waiting>,
-    /// The size of what waits, with so many bytes more for each datagram as this Python counts.
+    /// The size of what waits, with so many bytes more for each datagram as this Python counts. Not 0 where any waits:
+    /// a Python that counts no more ignores empty ones.
     queue_bytes: usize,
-    high_water_bytes: usize,
-    low_water_bytes: usize,
     peers: PeerTuples,
-}
-
-impl State {
-    fn interest(&self) -> Interest {
-        Interest {
-            readable: self.is_started && !self.is_closing && !self.is_reading_paused,
-            writable: !self.queue.is_empty(),
-        }
-    }
 }
 
 impl Watching for DatagramTransport {
@@ -88,12 +66,42 @@ impl Watching for DatagramTransport {
     }
 
     fn wanted(&self, py: Python<'_>) -> (Option<SourceKey>, Interest) {
-        let state = self.state.borrow(py);
-        (state.key, state.interest())
+        self.with_life(py, |life, waiting_bytes| (life.key, life.interest(waiting_bytes)))
     }
 
     fn fail(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
         Self::fatal_error(slf, error, "Fatal error: the socket cannot be watched")
+    }
+}
+
+impl Transport for DatagramTransport {
+    const CLASS: &'static str = "DatagramTransport";
+
+    fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    fn extra(&self) -> &Py<PyDict> {
+        &self.extra
+    }
+
+    fn owner(slf: &Bound<'_, Self>) -> Owner {
+        Owner::Datagram(slf.clone().unbind())
+    }
+
+    fn with_life<R>(&self, py: Python<'_>, act: impl FnOnce(&mut Life, usize) -> R) -> R {
+        let mut state = self.state.borrow_mut(py);
+        let waiting_bytes = state.queue_bytes;
+        act(&mut state.life, waiting_bytes)
+    }
+
+    fn discard(&self, py: Python<'_>) {
+        let discarded = {
+            let mut state = self.state.borrow_mut(py);
+            state.queue_bytes = 0;
+            std::mem::take(&mut state.queue)
+        };
+        drop(discarded);
     }
 }
 
@@ -108,19 +116,6 @@ impl DatagramTransport {
         done.or_else(|error| Self::fatal_error(slf, error, "Fatal error on datagram transport"))
     }
 
-    /// What the reactor watches for this transport.
-    pub fn interest(&self, py: Python<'_>) -> Interest {
-        self.state.borrow(py).interest()
-    }
-
-    fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.state.borrow(py).protocol.as_ref().map(|protocol| protocol.bind(py).clone())
-    }
-
-    fn sock<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.state.borrow(py).sock.as_ref().map(|sock| sock.bind(py).clone())
-    }
-
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         if !self.made.is_made() {
             return Ok(());
@@ -133,7 +128,6 @@ impl DatagramTransport {
         for (_, address) in &state.queue {
             visit.call(address)?;
         }
-        visit.call(&state.sock)?;
-        visit.call(&state.protocol)
+        state.life.traverse(visit)
     }
 }

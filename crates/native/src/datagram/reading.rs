@@ -10,6 +10,7 @@ use super::DatagramTransport;
 use crate::address::to_tuple;
 use crate::errors::{os_error, would_block};
 use crate::event_loop::SCRATCH_BYTES;
+use crate::transport::Transport;
 use crate::{raw, receive};
 
 /// So many datagrams are received at one readiness; more make another event.
@@ -38,10 +39,10 @@ impl DatagramTransport {
         let this = slf.get();
         let protocol = {
             let state = this.state.borrow(py);
-            if state.lost > 0 || !state.interest().readable {
+            if state.life.lost > 0 || !state.life.interest(state.queue_bytes).readable {
                 return Ok(false);
             }
-            let Some(protocol) = &state.protocol else { return Ok(false) };
+            let Some(protocol) = &state.life.protocol else { return Ok(false) };
             protocol.bind(py).clone()
         };
         match this.receive(py) {

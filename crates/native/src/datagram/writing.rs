@@ -6,16 +6,15 @@ use aioxide::driver::socket;
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::DatagramTransport;
 use crate::address::from_tuple;
 use crate::errors::{os_error, would_block};
 use crate::raw;
+use crate::transport::Transport;
 use crate::watches::Watching;
 
-/// asyncio's default high-water mark.
-pub const DEFAULT_HIGH_WATER_BYTES: usize = 64 * 1024;
 /// So many datagrams into an ended transport pass before a warning is logged.
 const LOST_DATAGRAMS_BEFORE_WARNING: u32 = 5;
 
@@ -40,10 +39,10 @@ impl DatagramTransport {
         let address = this.checked_address(address)?;
         let (lost, is_open, is_queue_empty) = {
             let mut state = this.state.borrow_mut(py);
-            if state.lost > 0 && (this.address.is_some() || state.sock.is_none()) {
-                state.lost += 1;
+            if state.life.lost > 0 && (this.address.is_some() || state.life.sock.is_none()) {
+                state.life.lost += 1;
             }
-            (state.lost, state.sock.is_some(), state.queue.is_empty())
+            (state.life.lost, state.life.sock.is_some(), state.queue.is_empty())
         };
         if lost > 0 && (this.address.is_some() || !is_open) {
             return warn_of_loss(py, lost);
@@ -132,7 +131,7 @@ impl DatagramTransport {
         loop {
             let next = {
                 let state = this.state.borrow(py);
-                if state.lost > 0 {
+                if state.life.lost > 0 {
                     return Ok(());
                 }
                 state.queue.front().map(|(data, address)| {
@@ -174,62 +173,13 @@ impl DatagramTransport {
     fn drained(slf: &Bound<'_, Self>) -> PyResult<()> {
         let is_over = {
             let mut state = slf.get().state.borrow_mut(slf.py());
-            let is_over = state.is_closing && state.lost == 0 && state.queue.is_empty();
+            let is_over = state.life.is_closing && state.life.lost == 0 && state.queue.is_empty();
             if is_over {
-                state.lost += 1;
+                state.life.lost += 1;
             }
             is_over
         };
         if is_over { Self::connection_lost(slf, None) } else { Ok(()) }
-    }
-
-    /// Sets the marks as asyncio does: each may be left to be derived from the other.
-    pub(super) fn set_limits(slf: &Bound<'_, Self>, high: Option<isize>, low: Option<isize>) -> PyResult<()> {
-        let high = high.unwrap_or_else(|| {
-            low.map_or(isize::try_from(DEFAULT_HIGH_WATER_BYTES).unwrap_or(isize::MAX), |low| low.saturating_mul(4))
-        });
-        let low = low.unwrap_or(high / 4);
-        match (usize::try_from(high), usize::try_from(low)) {
-            (Ok(high), Ok(low)) if high >= low => {
-                let mut state = slf.get().state.borrow_mut(slf.py());
-                (state.high_water_bytes, state.low_water_bytes) = (high, low);
-            }
-            _ => return Err(PyValueError::new_err(format!("high ({high}) must be >= low ({low}) must be >= 0"))),
-        }
-        Self::maybe_pause_protocol(slf)
-    }
-
-    fn maybe_pause_protocol(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        {
-            let mut state = slf.get().state.borrow_mut(py);
-            if state.is_protocol_paused || state.queue_bytes <= state.high_water_bytes {
-                return Ok(());
-            }
-            state.is_protocol_paused = true;
-        }
-        Self::tell(slf, intern!(py, "pause_writing"), "protocol.pause_writing() failed")
-    }
-
-    fn maybe_resume_protocol(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        {
-            let mut state = slf.get().state.borrow_mut(py);
-            if !state.is_protocol_paused || state.queue_bytes > state.low_water_bytes {
-                return Ok(());
-            }
-            state.is_protocol_paused = false;
-        }
-        Self::tell(slf, intern!(py, "resume_writing"), "protocol.resume_writing() failed")
-    }
-
-    /// Calls a method of the protocol whose failure does not end the transport.
-    fn tell(slf: &Bound<'_, Self>, method: &Bound<'_, PyString>, message: &str) -> PyResult<()> {
-        let Some(protocol) = slf.get().protocol(slf.py()) else { return Ok(()) };
-        match protocol.call_method0(method) {
-            Ok(_) => Ok(()),
-            Err(error) => Self::report(slf, error, message),
-        }
     }
 }
 

@@ -8,11 +8,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::{SocketTransport, State};
+use super::{SocketTransport, State, Transport};
 use crate::errors::os_error;
 use crate::event_loop::Loop;
-use crate::raw;
-use crate::watches::Watching;
 
 #[pymethods]
 impl SocketTransport {
@@ -47,7 +45,7 @@ impl SocketTransport {
         let this = slf.get();
         {
             let mut state = this.state.borrow_mut(slf.py());
-            if state.is_closing || state.is_eof_written {
+            if state.life.is_closing || state.is_eof_written {
                 return Ok(());
             }
             state.is_eof_written = true;
@@ -84,33 +82,20 @@ impl SocketTransport {
     }
 
     fn is_closing(&self, py: Python<'_>) -> bool {
-        self.state.borrow(py).is_closing
+        self.state.borrow(py).life.is_closing
     }
 
     fn is_reading(&self, py: Python<'_>) -> bool {
-        let state = self.state.borrow(py);
-        !state.is_closing && !state.is_reading_paused
+        Transport::is_reading(self, py)
     }
 
     /// The protocol hears of no more data until `resume_reading()`.
     fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let this = slf.get();
-        if !this.is_reading(slf.py()) {
-            return Ok(());
-        }
-        this.state.borrow_mut(slf.py()).is_reading_paused = true;
-        Self::update_interest(slf)
+        Self::set_reading_paused(slf, true)
     }
 
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        {
-            let mut state = slf.get().state.borrow_mut(slf.py());
-            if state.is_closing || !state.is_reading_paused {
-                return Ok(());
-            }
-            state.is_reading_paused = false;
-        }
-        Self::update_interest(slf)
+        Self::set_reading_paused(slf, false)
     }
 
     fn set_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -118,7 +103,7 @@ impl SocketTransport {
     }
 
     fn get_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.borrow(py).protocol.as_ref().map(|protocol| protocol.clone_ref(py))
+        self.state.borrow(py).life.protocol.as_ref().map(|protocol| protocol.clone_ref(py))
     }
 
     /// Facts about the connection: `socket`, `sockname`, `peername`, …
@@ -141,7 +126,7 @@ impl SocketTransport {
     /// The marks as (low, high).
     fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
         let state = self.state.borrow(py);
-        (state.low_water_bytes, state.high_water_bytes)
+        (state.life.low_water_bytes, state.life.high_water_bytes)
     }
 
     /// The number of bytes that wait to be sent.
@@ -185,7 +170,7 @@ impl SocketTransport {
 
     #[getter(_sock)]
     fn sock(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.borrow(py).sock.as_ref().map(|sock| sock.clone_ref(py))
+        self.state.borrow(py).life.sock.as_ref().map(|sock| sock.clone_ref(py))
     }
 
     #[getter(_sock_fd)]
@@ -200,64 +185,38 @@ impl SocketTransport {
 
     #[getter(_loop)]
     fn event_loop(&self, py: Python<'_>) -> Option<Py<Loop>> {
-        self.state.borrow(py).sock.as_ref().map(|_| self.event_loop.clone_ref(py))
+        self.state.borrow(py).life.sock.as_ref().map(|_| self.event_loop.clone_ref(py))
     }
 
     #[getter(_paused)]
     fn reading_paused(&self, py: Python<'_>) -> bool {
-        self.state.borrow(py).is_reading_paused
+        self.state.borrow(py).life.is_reading_paused
     }
 
     #[getter(_conn_lost)]
     fn conn_lost(&self, py: Python<'_>) -> u32 {
-        self.state.borrow(py).lost
+        self.state.borrow(py).life.lost
     }
 
     /// `sendfile`'s fallback asks, before it takes the protocol's place.
     #[getter(_protocol_paused)]
     fn protocol_paused(&self, py: Python<'_>) -> bool {
-        self.state.borrow(py).is_protocol_paused
+        self.state.borrow(py).life.is_protocol_paused
     }
 
     /// `isinstance(transport, asyncio.Transport)` holds.
     #[getter(__class__)]
     fn class(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let py = slf.py();
-        let class = CLASS.get_or_try_init(py, || {
-            PyResult::Ok(py.import("aioxide._transports")?.getattr("SocketTransport")?.unbind())
-        })?;
-        Ok(class.clone_ref(py))
+        Self::python_class(slf.py(), &CLASS)
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let state = self.state.borrow(py);
-        let mut text = String::from("<SocketTransport");
-        if state.sock.is_none() {
-            text.push_str(" closed");
-        } else if state.is_closing {
-            text.push_str(" closing");
-        }
-        let interest = state.interest();
-        let polling = |watched: bool| if watched { "polling" } else { "idle" };
-        text.push_str(&format!(
-            " fd={} read={} write=<{}, bufsize={}>>",
-            self.fd,
-            polling(interest.readable),
-            polling(interest.writable),
-            state.buffer.len()
-        ));
-        text
+        self.text(py)
     }
 
-    /// Called by the cycle collector, before it takes the socket and whatever else is in the cycle apart.
     fn __del__(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let text = format!("unclosed transport {}", slf.repr()?);
-        let Some(sock) = slf.get().state.borrow_mut(py).sock.take() else { return Ok(()) };
-        let warned = raw::warn_of_resource(slf.as_any(), &text);
-        sock.bind(py).call_method0(intern!(py, "close"))?;
-        warned
+        Self::finalize(slf)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -265,11 +224,10 @@ impl SocketTransport {
     }
 
     fn __clear__(&self) {
-        // The socket stays, so that the finalizer can close it and say so.
-        let sock = self.state.take_in_gc().and_then(|state| state.sock);
+        let life = self.state.take_in_gc().map(|state| state.life.cleared()).unwrap_or_default();
         Python::attach(|py| {
             let mut state = self.state.borrow_mut(py);
-            *state = State { sock, ..State::default() };
+            *state = State { life, ..State::default() };
         });
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Data's way in: `on_ready` → [`reading`] → `protocol.data_received`. Its way out: `transport.write` → [`writing`] →
 //! the socket, and what does not fit waits in the engine's `WriteBuffer` for `on_ready`. The life of a connection from
-//! `connection_made` to `connection_lost` is in [`lifecycle`].
+//! `connection_made` to `connection_lost` is in [`lifecycle`], and what datagrams share of it in [`common`].
 
+mod common;
 mod lifecycle;
 mod methods;
 mod reading;
@@ -19,15 +20,15 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict};
 
-pub use lifecycle::{TransportJob, close_unclosed, describe, settle};
-pub use writing::marks;
+pub use common::{Life, Transport, TransportJob, marks};
+pub use lifecycle::describe;
 
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::raw::{self, Made, SocketLayout};
 use crate::streams;
 use crate::tls::TlsTransport;
-use crate::watches::Watching;
+use crate::watches::{Owner, Watching};
 
 /// `EBADF`, the same on every Unix.
 const BAD_DESCRIPTOR: i32 = 9;
@@ -113,37 +114,15 @@ impl Receiver {
 /// What changes in the life of a transport.
 #[derive(Default)]
 struct State {
-    /// The socket, until the connection is lost.
-    sock: Option<Py<PyAny>>,
-    protocol: Option<Py<PyAny>>,
+    life: Life,
     receiver: Receiver,
     server: Option<Py<PyAny>>,
-    key: Option<SourceKey>,
-    /// `connection_made` was called, so reading may begin.
-    is_started: bool,
-    /// `close()` or `abort()` was called, or the connection failed.
-    is_closing: bool,
-    is_reading_paused: bool,
-    is_protocol_paused: bool,
     is_eof_written: bool,
-    /// Counts writes after the connection was lost; not 0 means `connection_lost` is scheduled or was called.
-    lost: u32,
     buffer: WriteBuffer<Held>,
-    high_water_bytes: usize,
-    low_water_bytes: usize,
     /// Resolved when the buffer is empty; set while `sendfile` owns the socket.
     empty_waiter: Option<Py<PyAny>>,
     /// How much to receive at once, as learned from this connection.
     receive_bytes: usize,
-}
-
-impl State {
-    fn interest(&self) -> Interest {
-        Interest {
-            readable: self.is_started && !self.is_closing && !self.is_reading_paused,
-            writable: !self.buffer.is_empty(),
-        }
-    }
 }
 
 impl Watching for SocketTransport {
@@ -152,12 +131,46 @@ impl Watching for SocketTransport {
     }
 
     fn wanted(&self, py: Python<'_>) -> (Option<SourceKey>, Interest) {
-        let state = self.state.borrow(py);
-        (state.key, state.interest())
+        self.with_life(py, |life, waiting_bytes| (life.key, life.interest(waiting_bytes)))
     }
 
     fn fail(slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
         Self::fatal_error(slf, error, "Fatal error: the socket cannot be watched")
+    }
+}
+
+impl Transport for SocketTransport {
+    const CLASS: &'static str = "SocketTransport";
+
+    fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    fn extra(&self) -> &Py<PyDict> {
+        &self.extra
+    }
+
+    fn owner(slf: &Bound<'_, Self>) -> Owner {
+        Owner::Stream(slf.clone().unbind())
+    }
+
+    fn with_life<R>(&self, py: Python<'_>, act: impl FnOnce(&mut Life, usize) -> R) -> R {
+        let mut state = self.state.borrow_mut(py);
+        let waiting_bytes = state.buffer.len();
+        act(&mut state.life, waiting_bytes)
+    }
+
+    fn discard(&self, py: Python<'_>) {
+        let discarded = self.state.borrow_mut(py).buffer.take();
+        drop(discarded);
+    }
+
+    fn job_context(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if self.owns_context { Ok(self.context.clone_ref(py)) } else { raw::copy_context(py) }
+    }
+
+    fn let_go(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::leave_others(slf)
     }
 }
 
@@ -179,15 +192,10 @@ impl SocketTransport {
     /// The socket's descriptor. An error when somebody closed the socket behind our back: its number may be another
     /// file's by now.
     fn open_fd(&self, py: Python<'_>, state: &State) -> std::io::Result<RawFd> {
-        match &state.sock {
+        match &state.life.sock {
             Some(sock) if self.layout.has_number(sock.bind(py), self.fd) => Ok(self.fd),
             _ => Err(std::io::Error::from_raw_os_error(BAD_DESCRIPTOR)),
         }
-    }
-
-    /// What the reactor watches for this transport.
-    pub fn interest(&self, py: Python<'_>) -> Interest {
-        self.state.borrow(py).interest()
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -198,8 +206,7 @@ impl SocketTransport {
         visit.call(&self.extra)?;
         visit.call(&self.context)?;
         let Some(state) = self.state.try_borrow_in_gc() else { return Ok(()) };
-        visit.call(&state.sock)?;
-        visit.call(&state.protocol)?;
+        state.life.traverse(visit)?;
         state.receiver.traverse(visit)?;
         visit.call(&state.server)?;
         visit.call(&state.empty_waiter)

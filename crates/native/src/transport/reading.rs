@@ -8,7 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::{Receiver, SocketTransport};
+use super::{Receiver, SocketTransport, Transport};
 use crate::errors::os_error;
 use crate::event_loop::SCRATCH_BYTES;
 use crate::raw::{self, BytesBuilder};
@@ -27,10 +27,10 @@ impl SocketTransport {
         let this = slf.get();
         let (protocol, receiver, receive_bytes, fd) = {
             let state = this.state.borrow(py);
-            if state.lost > 0 || !state.interest().readable {
+            if state.life.lost > 0 || !state.life.interest(state.buffer.len()).readable {
                 return Ok(());
             }
-            let Some(protocol) = &state.protocol else { return Ok(()) };
+            let Some(protocol) = &state.life.protocol else { return Ok(()) };
             let fd = this.open_fd(py, &state);
             (protocol.bind(py).clone(), state.receiver.clone_ref(py), state.receive_bytes, fd)
         };
@@ -164,7 +164,7 @@ impl SocketTransport {
         match Self::check(slf, keep_open, "Fatal error: protocol.eof_received() call failed.")? {
             Some(true) => {
                 // Nothing will come any more: do not watch for it. A second read would only find the same end.
-                this.state.borrow_mut(py).is_started = false;
+                this.state.borrow_mut(py).life.is_started = false;
                 Self::update_interest(slf)
             }
             Some(false) => Self::close_gently(slf),

@@ -4,12 +4,12 @@ use std::io::{self, ErrorKind};
 
 use aioxide::driver::socket;
 use aioxide::transport::Flush;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
-use super::lifecycle::settle;
+use super::common::{Transport, settle};
 use super::{Held, SocketTransport};
 use crate::errors::os_error;
 use crate::raw;
@@ -17,8 +17,6 @@ use crate::watches::{Watching, wake};
 
 /// Pieces of `bytes` from this size on wait by reference instead of as copies.
 const HELD_BYTES: usize = 4096;
-/// asyncio's default high-water mark.
-pub const DEFAULT_HIGH_WATER_BYTES: usize = 64 * 1024;
 /// So many writes into a lost connection pass before a warning is logged.
 const LOST_WRITES_BEFORE_WARNING: u32 = 5;
 
@@ -33,8 +31,8 @@ impl SocketTransport {
             if bytes.is_empty() {
                 return Ok(());
             }
-            if state.lost > 0 {
-                state.lost += 1;
+            if state.life.lost > 0 {
+                state.life.lost += 1;
                 return Ok(());
             }
             let mut sent = 0;
@@ -64,8 +62,8 @@ impl SocketTransport {
         let this = slf.get();
         let sent = {
             let mut state = this.state.borrow_mut(slf.py());
-            if state.lost > 0 {
-                state.lost += 1;
+            if state.life.lost > 0 {
+                state.life.lost += 1;
                 return Ok(());
             }
             let sent = if state.buffer.is_empty() {
@@ -98,7 +96,7 @@ impl SocketTransport {
         for piece in pieces {
             raw::with_bytes(&piece, |bytes| {
                 let mut state = this.state.borrow_mut(py);
-                if state.lost > 0 {
+                if state.life.lost > 0 {
                     return;
                 }
                 match piece.cast_exact::<PyBytes>() {
@@ -110,8 +108,8 @@ impl SocketTransport {
         }
         let sent = {
             let mut state = this.state.borrow_mut(py);
-            if state.lost > 0 {
-                state.lost += 1;
+            if state.life.lost > 0 {
+                state.life.lost += 1;
                 Ok(())
             } else if was_empty {
                 this.open_fd(py, &state).and_then(|fd| state.buffer.flush(fd)).map(drop)
@@ -131,7 +129,7 @@ impl SocketTransport {
         }
         let (is_empty, lost) = {
             let state = this.state.borrow(py);
-            (state.buffer.is_empty(), state.lost)
+            (state.buffer.is_empty(), state.life.lost)
         };
         if lost > LOST_WRITES_BEFORE_WARNING {
             let logger = py.import(intern!(py, "asyncio.log"))?.getattr(intern!(py, "logger"))?;
@@ -150,7 +148,7 @@ impl SocketTransport {
         let this = slf.get();
         let flushed = {
             let mut state = this.state.borrow_mut(py);
-            if state.lost > 0 || state.buffer.is_empty() {
+            if state.life.lost > 0 || state.buffer.is_empty() {
                 return Ok(());
             }
             this.open_fd(py, &state).and_then(|fd| state.buffer.flush(fd))
@@ -180,12 +178,12 @@ impl SocketTransport {
         let this = slf.get();
         let (waiter, is_closing, is_eof_written) = {
             let mut state = this.state.borrow_mut(py);
-            if !state.buffer.is_empty() || state.lost > 0 {
+            if !state.buffer.is_empty() || state.life.lost > 0 {
                 return Ok(());
             }
-            let is_closing = state.is_closing;
+            let is_closing = state.life.is_closing;
             if is_closing {
-                state.lost += 1;
+                state.life.lost += 1;
             }
             let waiter = state.empty_waiter.as_ref().map(|waiter| waiter.clone_ref(py));
             (waiter, is_closing, state.is_eof_written)
@@ -212,70 +210,6 @@ impl SocketTransport {
             return Err(PyRuntimeError::new_err("unable to write; sendfile is in progress"));
         }
         Ok(())
-    }
-
-    /// Sets the marks as asyncio does: each may be left to be derived from the other.
-    pub(super) fn set_limits(slf: &Bound<'_, Self>, high: Option<isize>, low: Option<isize>) -> PyResult<()> {
-        let marks = marks(high, low, DEFAULT_HIGH_WATER_BYTES)?;
-        {
-            let mut state = slf.get().state.borrow_mut(slf.py());
-            (state.high_water_bytes, state.low_water_bytes) = marks;
-        }
-        Self::maybe_pause_protocol(slf)
-    }
-
-    fn maybe_pause_protocol(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let protocol = {
-            let mut state = slf.get().state.borrow_mut(py);
-            if state.is_protocol_paused || state.buffer.len() <= state.high_water_bytes {
-                return Ok(());
-            }
-            state.is_protocol_paused = true;
-            state.protocol.as_ref().map(|protocol| protocol.clone_ref(py))
-        };
-        Self::tell(slf, protocol, intern!(py, "pause_writing"), "protocol.pause_writing() failed")
-    }
-
-    fn maybe_resume_protocol(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let protocol = {
-            let mut state = slf.get().state.borrow_mut(py);
-            if !state.is_protocol_paused || state.buffer.len() > state.low_water_bytes {
-                return Ok(());
-            }
-            state.is_protocol_paused = false;
-            state.protocol.as_ref().map(|protocol| protocol.clone_ref(py))
-        };
-        Self::tell(slf, protocol, intern!(py, "resume_writing"), "protocol.resume_writing() failed")
-    }
-
-    /// Calls a method of the protocol whose failure does not end the connection.
-    fn tell(
-        slf: &Bound<'_, Self>,
-        protocol: Option<Py<PyAny>>,
-        method: &Bound<'_, pyo3::types::PyString>,
-        message: &str,
-    ) -> PyResult<()> {
-        let py = slf.py();
-        let Some(protocol) = protocol else { return Ok(()) };
-        match protocol.bind(py).call_method0(method) {
-            Ok(_) => Ok(()),
-            Err(error) => Self::report(slf, error, message),
-        }
-    }
-}
-
-/// Marks of flow control, high and low, as asyncio derives them: each may be left to be derived from the other.
-pub fn marks(high: Option<isize>, low: Option<isize>, default_high_bytes: usize) -> PyResult<(usize, usize)> {
-    let high = high.unwrap_or_else(|| match low {
-        Some(low) => low.saturating_mul(4),
-        None => isize::try_from(default_high_bytes).unwrap_or(isize::MAX),
-    });
-    let low = low.unwrap_or(high / 4);
-    match (usize::try_from(high), usize::try_from(low)) {
-        (Ok(high), Ok(low)) if high >= low => Ok((high, low)),
-        _ => Err(PyValueError::new_err(format!("high ({high}) must be >= low ({low}) must be >= 0"))),
     }
 }
 
