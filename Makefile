@@ -105,8 +105,8 @@ free-threaded-lock:
 	cp Cargo.lock $(FREE_THREADED)/Cargo.lock.newest
 
 test-rust:
-	cargo test --package aioxide --all-targets
-	cargo test --package aioxide --doc
+	cargo test --package aioxide --features tls-rustls --all-targets
+	cargo test --package aioxide --features tls-rustls --doc
 
 # Connections by the ten thousand, a gigabyte through flow control, cancelling and failing everywhere.
 STRESS_ROUNDS ?= 20
@@ -172,8 +172,8 @@ check: check-rust check-python check-stubs check-tidy  ## Formatting, lints, typ
 
 check-rust:
 	cargo fmt --all --check
-	PYO3_PYTHON=$(PYTHON) cargo clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --package aioxide --no-deps
+	PYO3_PYTHON=$(PYTHON) cargo clippy --workspace --features aioxide/tls-rustls --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --package aioxide --features tls-rustls --no-deps
 	# The binding's modules are all private, and its readers are those who work on it.
 	PYO3_PYTHON=$(PYTHON) RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
 		cargo doc --package aioxide-native --no-deps --document-private-items

@@ -371,6 +371,8 @@ class HttpClient:
         unix_path: str | None = None,
         local_address: str | None = None,
         socket_options: list[tuple[int, int, bytes]] | None = None,
+        http1: bool = True,
+        http2: bool = False,
     ) -> Self: ...
     def fetch(
         self,

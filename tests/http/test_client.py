@@ -176,7 +176,7 @@ def test_a_closed_client_refuses(url: str) -> None:
 
 def test_what_is_not_there_yet_is_named() -> None:
     for kind in (http.Client, http.AsyncClient):
-        with pytest.raises(NotImplementedError, match="http1=False"):
+        with pytest.raises(ValueError, match="both be False"):
             kind(http1=False)
 
 

@@ -19,19 +19,29 @@ if TYPE_CHECKING:
 HTTP1_PROTOCOLS = ("http/1.1",)
 
 
+def protocols(http1: bool, http2: bool) -> tuple[str, ...]:
+    """What the TLS handshake offers to speak. ValueError when that is nothing."""
+    if not (http1 or http2):
+        raise ValueError("http1 and http2 cannot both be False: no protocol would be left")
+    return ("h2",) * http2 + HTTP1_PROTOCOLS * http1
+
+
 def open_core(
     limits: Limits,
     tls: ContextSource,
     proxy: Proxy | None = None,
     *,
+    http1: bool = True,
+    http2: bool = False,
     uds: str | None = None,
     local_address: str | None = None,
     socket_options: Iterable[tuple[int, int, Any]] | None = None,
 ) -> HttpClient:
     """New connection pools with these limits, for any thread and any loop.
 
-    `tls` gives the context of connections for https. All go through the proxy, if there is one. `uds`, `local_address`
-    and `socket_options` are those of an HTTPTransport.
+    `tls` gives the context of connections for https. All go through the proxy, if there is one. `http2` is spoken where
+    a server chooses it in the TLS handshake, and with every server unless `http1`. `uds`, `local_address` and
+    `socket_options` are those of an HTTPTransport.
     """
     from aioxide._native import HttpClient
 
@@ -44,6 +54,8 @@ def open_core(
         unix_path=uds,
         local_address=local_address,
         socket_options=[_socket_option(*each) for each in socket_options or ()],
+        http1=http1,
+        http2=http2,
         **({} if proxy is None else _proxy_settings(proxy)),
     )
 

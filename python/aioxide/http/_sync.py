@@ -46,7 +46,8 @@ class Client(BaseClient):
     otherwise; relative URLs are appended to `base_url`. `transport` takes the place of the native core, `mounts` does
     so for the URLs of a pattern, `proxy` is the proxy of all requests; else the environment names proxies, unless
     `trust_env` is False. `verify` and `cert` are for https, as `create_ssl_context` says; an `ssl.SSLContext` is
-    honoured whole. `http2` changes nothing yet, and `http1` False raises NotImplementedError. Beyond httpx: a body that
+    honoured whole. With `http2` that protocol is spoken where a server chooses it in the TLS handshake, and with every
+    server if `http1` is False; one connection then serves many requests at once. Beyond httpx: a body that
     decodes to more than `max_decoded_bytes` raises DecodingError, which is what a decompression bomb needs; `retry`
     says when a request is sent once more.
 

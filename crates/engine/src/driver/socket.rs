@@ -39,6 +39,14 @@ pub fn recv(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
     Ok(received)
 }
 
+/// Whether something is there to be received, the peer's end-of-file or an error included.
+pub fn has_input(fd: impl AsFd) -> bool {
+    let mut byte = [MaybeUninit::<u8>::uninit()];
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    !matches!(retry(|| rustix::net::recv(fd.as_fd(), &mut byte, flags).map(drop)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
 /// Receives a datagram into `buffer`, which cuts it off; the address is `None` where it is not an IP address.
 ///
 /// # Errors

@@ -3,14 +3,17 @@
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use url::Url;
 
+use super::carrier::Carrier;
 use super::connection::Connection;
 use super::dial::{Dialer, Sockets};
 use super::error::{Error, ErrorKind, Phase, Result};
+use super::http2::Http2;
 use super::phases::Phases;
-use super::pool::{self, Acquire, Grant, Limits, Pool};
+use super::pool::{self, Acquire, Grant, Lease, Limits, Pool};
 use super::proxy::{Proxy, Route};
 use super::redirect;
 use super::remote::{Remote, Statistics};
@@ -18,6 +21,12 @@ use super::request::{Head, Request, check_tls};
 use super::response::{Answer, Response};
 use crate::handle::{LoopHandle, now_ns};
 use crate::transport::tls::Connector;
+
+/// So often is a request sent again that the server has done nothing about.
+const REPEATS_MAX: u32 = 3;
+
+/// What came for an idle connection that is shared is looked at for this time, should it be the end.
+const LOOK_TIME: Duration = Duration::from_millis(1);
 
 /// A connection that was in use so recently is not looked at before it is used again: that would cost a system call.
 const RECENT_NANOS: u64 = 1_000_000;
@@ -44,6 +53,7 @@ struct Inner {
     proxy: Option<Arc<Proxy>>,
     tls: Option<Arc<dyn Connector>>,
     sockets: Sockets,
+    http2: Http2Use,
     control: ClientControl,
 }
 
@@ -58,6 +68,20 @@ pub struct Settings {
     pub tls: Option<Arc<dyn Connector>>,
     /// The sockets that its connections are made with.
     pub sockets: Sockets,
+    /// When it speaks HTTP/2.
+    pub http2: Http2Use,
+}
+
+/// When HTTP/2 is spoken. Proxies that forward requests are spoken to by HTTP/1.1 in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Http2Use {
+    /// Not at all.
+    #[default]
+    Never,
+    /// Where a server chooses it in the TLS handshake (ALPN). That the sessions offer it is the [`Connector`]'s part.
+    Negotiated,
+    /// With every server, which is known to speak it.
+    Always,
 }
 
 impl From<Limits> for Settings {
@@ -70,7 +94,7 @@ impl Inner {
     fn dialer(&self, url: &Url) -> Dialer<'_> {
         let proxy = self.proxy.as_deref().filter(|_| self.sockets.unix_path.is_none());
         let route = Route::new(url, proxy);
-        Dialer { handle: &self.handle, route, tls: self.tls.as_deref(), sockets: &self.sockets }
+        Dialer { handle: &self.handle, route, tls: self.tls.as_deref(), http2: self.http2, sockets: &self.sockets }
     }
 }
 
@@ -127,10 +151,11 @@ impl Client {
 
     fn build(handle: &LoopHandle, settings: Settings, key: Option<u64>) -> Self {
         let remote = Arc::new(Remote::default());
-        let pool = Pool::new(settings.limits, Arc::clone(&remote));
+        let pool = Pool::new(settings.limits, settings.http2.into(), Arc::clone(&remote));
         handle.spawn(pool::keep(handle.clone(), Rc::clone(&pool), key)).detach();
-        let Settings { proxy, tls, sockets, .. } = settings;
-        Self(Rc::new(Inner { handle: handle.clone(), pool, proxy, tls, sockets, control: ClientControl(remote) }))
+        let Settings { proxy, tls, http2, sockets, .. } = settings;
+        let control = ClientControl(remote);
+        Self(Rc::new(Inner { handle: handle.clone(), pool, proxy, tls, http2, sockets, control }))
     }
 
     /// Closes idle connections, and each other one once its response is read. Later requests fail with
@@ -155,7 +180,8 @@ impl Client {
     ///
     /// Dropping the future closes the connection that it uses, if it has one, and leaves the pool whole. A request
     /// that meets a connection which the server closed meanwhile is sent again on a new one, if nothing of an answer
-    /// came and doing it twice is harmless: its method is idempotent and its body is not streamed.
+    /// came and doing it twice is harmless: its method is idempotent and its body is not streamed. One that the server
+    /// says it has done nothing about, as only HTTP/2 can tell, is sent again whatever its method is.
     ///
     /// # Errors
     /// Whatever [`ErrorKind`] names.
@@ -176,7 +202,7 @@ impl Client {
         let mut phases = Box::new(Phases::begin(handle, &request, acquire.name(), now));
         let mut redirects = 0;
         loop {
-            let answer = exchange(self.0.dialer(&request.url), acquire, &mut request, &mut phases).await?;
+            let answer = exchange(self.0.dialer(&request.url), pool, acquire, &mut request, &mut phases).await?;
             if request.max_redirects == 0 {
                 return Ok(Response::new(answer, request.url, redirects, phases, in_flight));
             }
@@ -204,30 +230,74 @@ impl Client {
 }
 
 /// One request and the head of its response, on a connection of the pool or a new one.
-async fn exchange(dialer: Dialer<'_>, acquire: Acquire, request: &mut Request, phases: &mut Phases) -> Result<Answer> {
+async fn exchange(
+    dialer: Dialer<'_>,
+    pool: &Rc<Pool>,
+    mut acquire: Acquire,
+    request: &mut Request,
+    phases: &mut Phases,
+) -> Result<Answer> {
     let host_header = acquire.host_header();
-    let route = dialer.route;
     // What cannot be sent is refused before anything is asked of the network.
-    let mut head = Head::new(request, &host_header, route)?;
-    phases.enter(Phase::Queueing, now_ns());
-    let (lease, grant) = phases.limit(acquire).await?;
-    phases.timings.queue = Some(phases.since_start(now_ns()));
-    let mut idle = match grant {
-        Grant::Connection(connection, since) if is_usable(&connection, since, request) => Some(connection),
-        _ => None,
-    };
+    let mut head = Head::new(request, &host_header, dialer.route)?;
+    let mut repeats = 0;
     loop {
-        let was_idle = idle.is_some();
-        let mut connection = match idle.take() {
-            Some(connection) => connection,
-            None => Box::pin(Connection::open(dialer, request, phases)).await?,
+        phases.enter(Phase::Queueing, now_ns());
+        let (mut lease, grant) = phases.limit(acquire).await?;
+        phases.timings.queue = Some(phases.since_start(now_ns()));
+        let mut used = match grant {
+            Grant::Connection(connection, since) if is_usable(&connection, since, request) => {
+                Some(Carrier::Http1(connection))
+            }
+            Grant::Stream { connection, idle_since, .. } => {
+                if let Some(since) = idle_since {
+                    look_at_idle(dialer.handle, &connection, since).await;
+                }
+                Some(Carrier::stream_of(connection))
+            }
+            _ => None,
         };
-        match connection.exchange(head, request, phases).await {
-            Ok(response) => return Ok(Answer::new(response, connection, lease)),
-            Err(error) if was_idle && may_repeat(&error, &connection, request) => {}
-            Err(error) => return Err(error),
+        loop {
+            let was_used = used.is_some();
+            let mut carrier = match used.take() {
+                Some(carrier) => carrier,
+                None => Box::pin(open(dialer, &mut lease, request, phases)).await?,
+            };
+            let failed = match carrier.exchange(head, request, phases).await {
+                Ok(response) => return Ok(Answer::new(response, carrier, lease)),
+                Err(failed) => failed,
+            };
+            let is_safe = failed.is_unprocessed && repeats < REPEATS_MAX && !request.body.is_spent();
+            if !(is_safe || was_used && may_repeat(&failed.error, &carrier, request)) {
+                return Err(failed.error);
+            }
+            repeats += 1;
+            head = Head::new(request, &host_header, dialer.route)?;
+            if matches!(carrier, Carrier::Http2(_)) {
+                break;
+            }
         }
-        head = Head::new(request, &host_header, route)?;
+        // What was shared is no more: another connection is looked for.
+        drop(lease);
+        acquire = pool.acquire(&request.pool_key(), now_ns());
+    }
+}
+
+/// Makes a connection with the slot of `lease`, and tells the pool of what kind it is.
+async fn open(dialer: Dialer<'_>, lease: &mut Lease, request: &Request, phases: &mut Phases) -> Result<Carrier> {
+    let opened = Carrier::open(dialer, request, phases).await;
+    match opened.as_ref().ok().and_then(Carrier::shared) {
+        Some(connection) => lease.share(connection),
+        None => lease.go_alone(),
+    }
+    opened
+}
+
+/// Lets the tasks of a shared connection that nobody used look at what has come for it meanwhile.
+async fn look_at_idle(handle: &LoopHandle, connection: &Http2, idle_since: u64) {
+    let is_recent = now_ns().saturating_sub(idle_since) < RECENT_NANOS;
+    if !is_recent && connection.has_input() {
+        handle.sleep(LOOK_TIME).await;
     }
 }
 
@@ -244,8 +314,8 @@ fn is_repeatable(request: &Request) -> bool {
 
 /// Whether a request that failed on a connection which was idle before may be sent again on a new one: the server most
 /// likely closed the idle connection while the request was on its way, and even if not, twice is harmless.
-fn may_repeat(error: &Error, connection: &Connection, request: &Request) -> bool {
+fn may_repeat(error: &Error, carrier: &Carrier, request: &Request) -> bool {
     matches!(error.kind(), ErrorKind::Read | ErrorKind::Write | ErrorKind::RemoteProtocol)
-        && connection.traffic.received.get() == 0
+        && carrier.may_have_been_stale()
         && is_repeatable(request)
 }

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 
-use super::dial::{Dialed, Dialer};
+use super::dial::Dialed;
 use super::error::{Error, ErrorKind, Phase, Result};
 use super::expect::Expectation;
 use super::io::{Direction, Traffic, WatchedStream};
@@ -41,9 +41,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Makes a connection for a request.
-    pub async fn open(dialer: Dialer<'_>, request: &Request, phases: &mut Phases) -> Result<Box<Self>> {
-        let Dialed { stream, facts } = dialer.dial(&request.url, request.server_name.as_deref(), phases).await?;
+    /// Begins to speak HTTP/1.1.
+    pub async fn open(dialed: Dialed, phases: &Phases) -> Result<Box<Self>> {
+        let Dialed { stream, facts, .. } = dialed;
         let traffic = Rc::new(Traffic::default());
         let watched = WatchedStream { stream: Rc::clone(&stream), traffic: Rc::clone(&traffic) };
         let (sender, driver) =

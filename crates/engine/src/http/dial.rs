@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::client::Http2Use;
 use super::error::{Error, ErrorKind, Phase, Result};
 use super::phases::Phases;
 use super::proxy::{Proxy, Route};
@@ -39,6 +40,8 @@ pub(super) struct Dialed {
     pub stream: Rc<dyn ByteStream>,
     /// What the host wants to know of the TLS session with the origin.
     pub facts: Option<Arc<dyn Any + Send + Sync>>,
+    /// Whether it is HTTP/2 that is spoken.
+    pub speaks_http2: bool,
 }
 
 /// What a connection is made by.
@@ -47,6 +50,7 @@ pub(super) struct Dialer<'a> {
     pub handle: &'a LoopHandle,
     pub route: Route<'a>,
     pub tls: Option<&'a dyn Connector>,
+    pub http2: Http2Use,
     pub sockets: &'a Sockets,
 }
 
@@ -70,12 +74,18 @@ impl Dialer<'_> {
         }
         phases.timings.connect = Some(phases.since_start(now_ns()));
         if url.scheme() != "https" {
-            return Ok(Dialed { stream, facts: None });
+            let speaks_http2 = self.http2 == Http2Use::Always && !matches!(self.route, Route::Forward(_));
+            return Ok(Dialed { stream, facts: None, speaks_http2 });
         }
         let server_name = server_name.map_or_else(|| bare_host(url.host_str().unwrap_or_default()), str::to_owned);
         let secured = secure(stream, self.tls, &server_name, phases).await?;
         phases.timings.tls = Some(phases.since_start(now_ns()));
-        Ok(Dialed { facts: secured.facts(), stream: secured.into_stream() })
+        let speaks_http2 = match self.http2 {
+            Http2Use::Never => false,
+            Http2Use::Negotiated => secured.protocol().is_some_and(|protocol| protocol == b"h2"),
+            Http2Use::Always => true,
+        };
+        Ok(Dialed { facts: secured.facts(), stream: secured.into_stream(), speaks_http2 })
     }
 
     /// A stream to the URL's origin, or to the proxy, secured where the proxy is spoken to by TLS.

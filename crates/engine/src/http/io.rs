@@ -4,10 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
+use crate::handle::now_ns;
 use crate::transport::ByteStream;
 
 /// What passed through a connection since [`Traffic::begin`]: the phase of a request, and whether it goes on, can be
@@ -30,6 +31,18 @@ pub(super) struct Traffic {
     pub failed: Cell<Option<Direction>>,
     /// Why sending failed. That counts only when no answer comes: a server may have given one, and then closed.
     pub sending_error: RefCell<Option<io::Error>>,
+    /// So many reads are still made before others have their turn; `None` does not count them.
+    pub reads_left: Cell<Option<u32>>,
+    /// It is that of one stream among others, of which bytes cannot be told apart; what follows counts there alone.
+    pub is_stream: Cell<bool>,
+    /// When the last piece of the request's body was taken, in nanoseconds of the loop's clock.
+    pub taken_at: Cell<u64>,
+    /// Nobody wants the rest of the request's body to be sent.
+    given_up: Cell<bool>,
+    /// Whoever sends the request's body, while it waits for the next piece.
+    sender: RefCell<Option<Waker>>,
+    /// Whoever waits for the end of the request's body.
+    watcher: RefCell<Option<Waker>>,
 }
 
 /// The two halves of a connection.
@@ -57,6 +70,38 @@ impl Traffic {
     /// Whether nothing but the source of the request's body is waited for: that is no fault of the peer's.
     pub fn awaits_body(&self) -> bool {
         self.body_awaited.get() && !self.blocked.get()
+    }
+
+    /// Wakes whoever polls in `context` when the last of the request's body was taken.
+    pub fn watch_body(&self, context: &Context<'_>) {
+        if !self.body_taken.get() {
+            self.watcher.replace(Some(context.waker().clone()));
+        }
+    }
+
+    /// The last of the request's body was taken.
+    pub fn finish_body(&self) {
+        self.body_taken.set(true);
+        if let Some(watcher) = self.watcher.take() {
+            watcher.wake();
+        }
+    }
+
+    /// Has the sending of a stream's body stop, if it goes on.
+    pub fn give_up_body(&self) {
+        self.given_up.set(true);
+        if let Some(sender) = self.sender.take() {
+            sender.wake();
+        }
+    }
+
+    /// Whether the sending of a stream's body has to stop. If not, whoever polls in `context` is woken should it.
+    pub fn is_given_up(&self, context: &Context<'_>) -> bool {
+        if self.is_stream.get() && !self.given_up.get() {
+            self.taken_at.set(now_ns());
+            self.sender.replace(Some(context.waker().clone()));
+        }
+        self.given_up.get()
     }
 
     fn fail(&self, direction: Direction) {
@@ -98,6 +143,13 @@ impl Read for WatchedStream {
         context: &mut Context<'_>,
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(left) = self.traffic.reads_left.get() {
+            if left == 0 {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.traffic.reads_left.set(Some(left - 1));
+        }
         // SAFETY: the stream only ever writes received bytes into the room it is given; nothing initialised there is
         // made uninitialised again.
         let room = unsafe { buffer.as_mut() };

@@ -1,11 +1,12 @@
-//! HTTP/1.1: client and a small server.
+//! HTTP/1.1 and HTTP/2: client and a small server.
 //!
 //! A request's way, file by file:
 //!
 //! ```text
-//!   client ── request ── pool ── connection ── response
-//!     │       (checked)  (whose  (made, used,   (head, then the
-//!     │                   turn)   judged)        body as it is asked for)
+//!   client ── request ── pool ──── carrier ──── response
+//!     │       (checked)  (whose   (connection,   (head, then the
+//!     │                   turn)    or a stream    body as it is asked for)
+//!     │                            of http2)
 //!     └─ redirect: once more from the start
 //!
 //!   dial     how a connection is made: addresses, proxy (proxy, tunnel, socks)
@@ -20,6 +21,7 @@
 //!
 //! All of it are futures of one loop, in one thread. The protocol itself is hyper's.
 
+mod carrier;
 mod chain;
 mod client;
 mod connection;
@@ -28,6 +30,7 @@ mod dial;
 mod domain;
 mod error;
 mod expect;
+mod http2;
 mod io;
 mod phases;
 mod pool;
@@ -43,7 +46,7 @@ mod socks;
 mod tunnel;
 
 pub use bytes::Bytes;
-pub use client::{Client, ClientControl, Settings};
+pub use client::{Client, ClientControl, Http2Use, Settings};
 pub use decoder::{DecodeError, Decoder};
 pub use dial::Sockets;
 pub use domain::{domain_to_ascii, domain_to_unicode};

@@ -9,9 +9,14 @@
 //! that becomes free goes to the first who waits for *its* origin, rather than being closed for somebody who came earlier.
 //! Nobody is passed over more than [`BYPASS_MAX`] times in a row.
 //!
+//! A connection that speaks HTTP/2 is shared by the requests of its origin, see [`sharing`].
+//!
 //! While somebody whose turn may come waits, all slots are in use and no connection is idle: whatever becomes free is
 //! handed on at once. Everything here takes constant time, but for the turns: that of an origin is found in time
 //! logarithmic in the number of origins that wait.
+
+mod keeper;
+mod sharing;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -28,8 +33,12 @@ use slab::Slab;
 
 use super::chain::{Chain, Nodes, Of};
 use super::connection::Connection;
+use super::http2::Http2;
 use super::remote::Remote;
-use crate::handle::{LoopHandle, Sleep, now_ns};
+use crate::handle::now_ns;
+pub(super) use keeper::keep;
+use sharing::Shared;
+pub(super) use sharing::Shares;
 
 /// So often may others with a fitting connection go before the one who has waited longest.
 const BYPASS_MAX: u32 = 16;
@@ -76,12 +85,24 @@ struct Origin {
     open: usize,
     /// Its place among the turns.
     turn: Option<u64>,
-    /// Leases, idle connections and waiters; nobody remembers an origin without users.
+    /// The connections that are shared now; there are few.
+    shared: Vec<usize>,
+    /// Whether its connections may turn out to be for sharing.
+    may_share: bool,
+    /// Connections being made of which that is not known yet.
+    connecting: usize,
+    /// Leases, idle and shared connections, and waiters; nobody remembers an origin without users.
     users: usize,
 }
 
+/// A connection that nobody uses.
+enum Unused {
+    Http1(Box<Connection>),
+    Http2(Rc<Http2>),
+}
+
 struct Idle {
-    connection: Box<Connection>,
+    connection: Unused,
     origin: usize,
     /// In nanoseconds of the loop's clock.
     since: u64,
@@ -101,14 +122,27 @@ struct Waiter {
 pub(super) enum Grant {
     /// A connection, and since when it was idle, in nanoseconds of the loop's clock.
     Connection(Box<Connection>, u64),
-    /// The right to make one.
-    Slot,
+    /// A stream of a shared connection, which was idle since then if nobody else uses it.
+    Stream { connection: Rc<Http2>, shared: usize, idle_since: Option<u64> },
+    /// The right to make one; `is_sole` as in [`Hold::Slot`].
+    Slot { is_sole: bool },
+}
+
+/// What a lease holds.
+#[derive(Clone, Copy)]
+enum Hold {
+    /// A slot, for a connection that is there or will be. Unless that is sure to be for this lease alone, others of the
+    /// origin wait for what comes of it.
+    Slot { is_sole: bool },
+    /// A stream of a shared connection.
+    Stream(usize),
 }
 
 #[derive(Default)]
 struct State {
     keys: HashMap<Rc<str>, usize>,
     origins: Slab<Origin>,
+    shared: Slab<Shared>,
     idle: Nodes<Idle>,
     /// By the time when they became idle.
     idle_order: Chain,
@@ -128,51 +162,64 @@ struct State {
 /// The connections of one client on one loop.
 pub(super) struct Pool {
     limits: Limits,
+    shares: Shares,
     state: RefCell<State>,
     remote: Arc<Remote>,
 }
 
-/// The right to one connection of an origin. Dropping it gives the right back.
+/// The right to one connection of an origin, or to a stream of one. Dropping it gives the right back.
 pub(super) struct Lease {
     pool: Rc<Pool>,
     origin: usize,
+    hold: Hold,
 }
 
 impl Pool {
-    pub fn new(limits: Limits, remote: Arc<Remote>) -> Rc<Self> {
-        Rc::new(Self { limits, state: RefCell::default(), remote })
+    pub fn new(limits: Limits, shares: Shares, remote: Arc<Remote>) -> Rc<Self> {
+        Rc::new(Self { limits, shares, state: RefCell::default(), remote })
     }
 
     /// Waits for a connection to the origin of `key`, or for the right to make one.
     pub fn acquire(self: &Rc<Self>, key: &str, now: u64) -> Acquire {
         let mut state = self.state.borrow_mut();
-        let origin = state.use_origin(key);
+        let origin = state.use_origin(key, self.shares);
         let acquire = |progress| Acquire { pool: Rc::clone(self), origin, progress };
+        if let Some(grant) = state.share_one(origin) {
+            return acquire(Progress::Granted(grant));
+        }
         if let Some(key) = state.origins[origin].idle.last() {
-            let idle = state.take_idle(key);
+            let Idle { connection, since, .. } = state.take_idle(key);
             state.leave_origin(origin);
+            // If it is too old, it was the newest of its origin all the same; the keeper closes the others.
+            let is_good = !self.is_expired(since, now);
+            let (grant, closed) = match connection {
+                Unused::Http1(connection) if is_good => (Grant::Connection(connection, since), None),
+                Unused::Http2(connection) if is_good && !connection.is_closed() => {
+                    (state.share(origin, connection, Some(since)), None)
+                }
+                other => (state.slot_for(origin), Some(other)),
+            };
             self.publish(&state);
             drop(state);
-            if self.is_expired(idle.since, now) {
-                // It was the newest of its origin; the keeper closes the others.
-                return acquire(Progress::Granted(Grant::Slot));
-            }
-            return acquire(Progress::Granted(Grant::Connection(idle.connection, idle.since)));
+            drop(closed);
+            return acquire(Progress::Granted(grant));
         }
-        if self.has_room(&state.origins[origin]) {
+        if self.has_room(&state, origin) {
             if self.limits.max_connections.is_none_or(|max| state.open < max) {
                 state.open_slot(origin);
+                let grant = state.slot_for(origin);
                 self.publish(&state);
-                return acquire(Progress::Granted(Grant::Slot));
+                return acquire(Progress::Granted(grant));
             }
             if let Some(key) = state.idle_order.first() {
                 // Another origin's connection makes room.
                 let closed = state.drop_idle(key);
                 state.open_slot(origin);
+                let grant = state.slot_for(origin);
                 self.publish(&state);
                 drop(state);
                 drop(closed);
-                return acquire(Progress::Granted(Grant::Slot));
+                return acquire(Progress::Granted(grant));
             }
         }
         let waiter = state.enqueue(origin);
@@ -188,16 +235,16 @@ impl Pool {
         InFlight(Rc::clone(self))
     }
 
-    /// Whether the origin may have another slot.
-    fn has_room(&self, origin: &Origin) -> bool {
-        self.limits.max_per_host.is_none_or(|max| origin.open < max)
+    /// Whether the origin may have another slot, and does not wait for what comes of one.
+    fn has_room(&self, state: &State, origin: usize) -> bool {
+        !state.awaits_sharing(origin) && self.limits.max_per_host.is_none_or(|max| state.origins[origin].open < max)
     }
 
     /// Gives the origin its place among the turns. To be called when its queue or the number of its slots has changed.
     fn settle_turn(&self, state: &mut State, origin: usize) {
-        let entry = &mut state.origins[origin];
-        let first = entry.waiting.first().filter(|_| self.has_room(entry));
+        let first = state.origins[origin].waiting.first().filter(|_| self.has_room(state, origin));
         let turn = first.map(|key| state.waiters.get(key).ticket);
+        let entry = &mut state.origins[origin];
         if entry.turn != turn {
             if let Some(before) = std::mem::replace(&mut entry.turn, turn) {
                 state.turns.remove(&before);
@@ -216,7 +263,8 @@ impl Pool {
         self.settle_turn(state, origin);
         let waker = state.turns.first_key_value().map(|(_, &next)| next).and_then(|next| {
             state.open_slot(next);
-            let waker = state.grant(next, Grant::Slot);
+            let grant = state.slot_for(next);
+            let waker = state.grant(next, grant);
             self.settle_turn(state, next);
             waker
         });
@@ -230,10 +278,15 @@ impl Pool {
     }
 
     /// A connection is free: somebody who waits gets it, or it becomes idle.
-    fn give_back(&self, origin: usize, connection: Box<Connection>) {
+    fn give_back(&self, origin: usize, connection: Unused) {
         let mut state = self.state.borrow_mut();
         if state.goes_to_own(origin) {
-            let waker = state.grant(origin, Grant::Connection(connection, now_ns()));
+            let now = now_ns();
+            let grant = match connection {
+                Unused::Http1(connection) => Grant::Connection(connection, now),
+                Unused::Http2(connection) => state.share(origin, connection, Some(now)),
+            };
+            let waker = state.grant(origin, grant);
             self.settle_turn(&mut state, origin);
             state.leave_origin(origin);
             self.publish(&state);
@@ -264,53 +317,16 @@ impl Pool {
     }
 
     /// A slot is free, without a connection.
-    fn give_up(&self, origin: usize) {
+    fn give_up(&self, origin: usize, is_sole: bool) {
+        if !is_sole {
+            self.state.borrow_mut().origins[origin].connecting -= 1;
+            // They may find other slots free.
+            self.serve_waiters(origin);
+        }
         let mut state = self.state.borrow_mut();
         let waker = self.free_slot(&mut state, origin);
         drop(state);
         wake(waker);
-    }
-
-    /// Closes the idle connections, and those that are given back from now on.
-    fn close_idle(&self) {
-        let mut state = self.state.borrow_mut();
-        let mut closed = Vec::new();
-        while let Some(key) = state.idle_order.first() {
-            closed.push(state.drop_idle(key));
-        }
-        state.surplus_since = None;
-        self.publish(&state);
-        drop(state);
-    }
-
-    /// Closes what is idle for too long or too many, and says when to look again.
-    fn trim(&self, now: u64) -> Option<u64> {
-        let mut state = self.state.borrow_mut();
-        let mut closed = Vec::new();
-        let max = self.limits.max_keepalive.unwrap_or(usize::MAX);
-        let trim_due = state.surplus_since.map(|since| since.saturating_add(nanos(TRIM_AFTER)));
-        while let Some(key) = state.idle_order.first() {
-            let expired = self.is_expired(state.idle.get(key).since, now);
-            let surplus = state.idle.len() > max && trim_due.is_some_and(|due| due <= now);
-            if !(expired || surplus) {
-                break;
-            }
-            closed.push(state.drop_idle(key));
-        }
-        if state.idle.len() <= max {
-            state.surplus_since = None;
-        }
-        let trim_due = trim_due.filter(|_| state.surplus_since.is_some());
-        let expiry_due = state.idle_order.first().and_then(|key| {
-            let expiry = self.limits.keepalive_expiry?;
-            Some(state.idle.get(key).since.saturating_add(nanos(expiry)))
-        });
-        state.keeper_due = trim_due.into_iter().chain(expiry_due).min();
-        self.publish(&state);
-        let due = state.keeper_due;
-        drop(state);
-        drop(closed);
-        due
     }
 
     fn publish(&self, state: &State) {
@@ -328,7 +344,7 @@ impl Drop for Pool {
 }
 
 impl State {
-    fn use_origin(&mut self, key: &str) -> usize {
+    fn use_origin(&mut self, key: &str, shares: Shares) -> usize {
         if let Some(&origin) = self.keys.get(key) {
             self.origins[origin].users += 1;
             return origin;
@@ -339,7 +355,19 @@ impl State {
         // A parsed URL's authority is plain ASCII.
         let host = HeaderValue::from_str(&name).unwrap_or_else(|_| HeaderValue::from_static(""));
         let (idle, waiting) = (Chain::default(), Chain::default());
-        let entry = Origin { key: Rc::clone(&key), name, host, idle, waiting, open: 0, turn: None, users: 1 };
+        let entry = Origin {
+            key: Rc::clone(&key),
+            name,
+            host,
+            idle,
+            waiting,
+            open: 0,
+            turn: None,
+            shared: Vec::new(),
+            may_share: shares.may_share(&key),
+            connecting: 0,
+            users: 1,
+        };
         let origin = self.origins.insert(entry);
         self.keys.insert(key, origin);
         origin
@@ -482,7 +510,12 @@ impl Future for Acquire {
             }
             Progress::Done => return Poll::Pending,
         };
-        Poll::Ready((Lease { pool: Rc::clone(&this.pool), origin: this.origin }, grant))
+        let hold = match grant {
+            Grant::Connection(..) => Hold::Slot { is_sole: true },
+            Grant::Slot { is_sole } => Hold::Slot { is_sole },
+            Grant::Stream { shared, .. } => Hold::Stream(shared),
+        };
+        Poll::Ready((Lease { pool: Rc::clone(&this.pool), origin: this.origin, hold }, grant))
     }
 }
 
@@ -508,8 +541,9 @@ impl Drop for Acquire {
             }
         };
         match grant {
-            Grant::Connection(connection, _) => self.pool.give_back(self.origin, connection),
-            Grant::Slot => self.pool.give_up(self.origin),
+            Grant::Connection(connection, _) => self.pool.give_back(self.origin, Unused::Http1(connection)),
+            Grant::Stream { shared, .. } => self.pool.end_stream(self.origin, shared),
+            Grant::Slot { is_sole } => self.pool.give_up(self.origin, is_sole),
         }
     }
 }
@@ -521,13 +555,16 @@ impl Lease {
         let lease = std::mem::ManuallyDrop::new(self);
         // SAFETY: `lease` is never used or dropped again, so its reference to the pool moves out exactly once.
         let pool = unsafe { std::ptr::read(&raw const lease.pool) };
-        pool.give_back(lease.origin, connection);
+        pool.give_back(lease.origin, Unused::Http1(connection));
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.pool.give_up(self.origin);
+        match self.hold {
+            Hold::Slot { is_sole } => self.pool.give_up(self.origin, is_sole),
+            Hold::Stream(shared) => self.pool.end_stream(self.origin, shared),
+        }
     }
 }
 
@@ -539,37 +576,4 @@ impl Drop for InFlight {
         let count = &self.0.remote.in_flight;
         count.store(count.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
     }
-}
-
-/// Closes connections that are idle for too long or too many. When the client is closed, closes all idle ones, has the
-/// loop forget the client if it keeps it under `key`, and ends.
-pub(super) async fn keep(handle: LoopHandle, pool: Rc<Pool>, key: Option<u64>) {
-    keep_until_closed(&handle, &pool).await;
-    if let Some(key) = key {
-        handle.remove_local(key);
-    }
-}
-
-async fn keep_until_closed(handle: &LoopHandle, pool: &Pool) {
-    let mut sleep: Option<Sleep> = None;
-    std::future::poll_fn(move |context| {
-        pool.remote.watch(context);
-        if pool.remote.is_closed() {
-            pool.close_idle();
-            return Poll::Ready(());
-        }
-        loop {
-            let due = pool.trim(now_ns());
-            let Some(due) = due else {
-                sleep = None;
-                return Poll::Pending;
-            };
-            let sleep = sleep.get_or_insert_with(|| handle.sleep_until(due));
-            sleep.reset(due);
-            if Pin::new(sleep).poll(context).is_pending() {
-                return Poll::Pending;
-            }
-        }
-    })
-    .await;
 }

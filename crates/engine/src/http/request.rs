@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::uri::PathAndQuery;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use url::{Position, Url};
@@ -305,6 +305,22 @@ impl Head {
         Ok(Self { method: request.method.clone(), target, headers })
     }
 
+    /// The same for HTTP/2, where the target names the host too, and the framing is the protocol's own.
+    pub fn for_http2(mut self, url: &Url) -> Result<Self> {
+        let host = self.headers.remove(HOST);
+        for name in [TRANSFER_ENCODING, CONNECTION, UPGRADE] {
+            self.headers.remove(name);
+        }
+        let invalid = || refuse(authority(url), "the Host header is no host".into());
+        let host = host.as_ref().and_then(|host| host.to_str().ok()).ok_or_else(invalid)?;
+        let scheme = if url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
+        let mut parts = self.target.into_parts();
+        parts.scheme = Some(scheme);
+        parts.authority = Some(host.parse().map_err(|_| invalid())?);
+        self.target = Uri::from_parts(parts).map_err(|_| invalid())?;
+        Ok(self)
+    }
+
     pub fn with_body<B>(self, body: B) -> http::Request<B> {
         let mut request = http::Request::new(body);
         *request.method_mut() = self.method;
@@ -368,16 +384,23 @@ pub(super) struct SentBody {
 impl SentBody {
     pub fn new(body: Body, traffic: &std::rc::Rc<super::io::Traffic>) -> Self {
         if matches!(body, Body::Empty) {
-            traffic.body_taken.set(true);
+            traffic.finish_body();
         }
         Self { body, traffic: std::rc::Rc::clone(traffic) }
+    }
+}
+
+impl SentBody {
+    /// The body of a request that was not sent.
+    pub fn into_inner(mut self) -> Body {
+        std::mem::take(&mut self.body)
     }
 }
 
 impl Drop for SentBody {
     /// A connection that has as much as was announced does not ask for more.
     fn drop(&mut self) {
-        self.traffic.body_taken.set(true);
+        self.traffic.finish_body();
     }
 }
 
@@ -392,6 +415,9 @@ impl HttpBody for SentBody {
         if self.traffic.body_held.get() {
             return Poll::Pending;
         }
+        if self.traffic.is_given_up(context) {
+            return Poll::Ready(Some(Err("nobody waits for the answer any more".into())));
+        }
         let frame = match std::mem::take(&mut self.body) {
             Body::Empty | Body::Spent => Poll::Ready(None),
             Body::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
@@ -405,7 +431,7 @@ impl HttpBody for SentBody {
         };
         self.traffic.body_awaited.set(frame.is_pending());
         if !frame.is_pending() && self.is_end_stream() {
-            self.traffic.body_taken.set(true);
+            self.traffic.finish_body();
         }
         frame
     }

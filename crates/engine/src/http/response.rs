@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use url::Url;
 
-use super::connection::{Connection, explain};
+use super::carrier::Carrier;
 use super::error::{Error, Phase, Result};
 use super::phases::{Phases, Timings};
 use super::pool::{InFlight, Lease};
@@ -51,7 +51,9 @@ pub struct Response {
 pub struct ResponseBody {
     incoming: Incoming,
     /// The connection, until the body is whole.
-    carrier: Option<(Box<Connection>, Lease)>,
+    carrier: Option<(Carrier, Lease)>,
+    /// So many bytes had come when the peer's time began anew last.
+    seen: u64,
     phases: Box<Phases>,
     failure: Option<Error>,
     _in_flight: InFlight,
@@ -61,20 +63,22 @@ pub struct ResponseBody {
 pub(super) struct Answer {
     pub head: http::response::Parts,
     incoming: Incoming,
-    connection: Box<Connection>,
+    carrier: Carrier,
     lease: Lease,
 }
 
 impl Answer {
-    pub fn new(response: http::Response<Incoming>, connection: Box<Connection>, lease: Lease) -> Self {
+    pub fn new(response: http::Response<Incoming>, carrier: Carrier, lease: Lease) -> Self {
         let (head, incoming) = response.into_parts();
-        Self { head, incoming, connection, lease }
+        Self { head, incoming, carrier, lease }
     }
 
     /// Nobody wants the body. The connection goes back to the pool if all of the body is there already, as that of a
     /// redirect usually is; else waiting for it costs more than a new connection.
     pub async fn recycle(self) {
-        let Self { mut incoming, mut connection, lease, .. } = self;
+        let Self { mut incoming, carrier, lease, .. } = self;
+        // A stream that nobody reads on is reset, which costs the others nothing.
+        let Carrier::Http1(mut connection) = carrier else { return };
         let whole = std::future::poll_fn(|context| {
             let mut discarded = 0;
             loop {
@@ -98,10 +102,11 @@ impl Answer {
 
 impl Response {
     pub(super) fn new(answer: Answer, url: Url, redirects: u32, mut phases: Box<Phases>, in_flight: InFlight) -> Self {
-        let Answer { mut head, incoming, connection, lease } = answer;
+        let Answer { mut head, incoming, carrier, lease } = answer;
         phases.enter(Phase::Receiving, now_ns());
-        let (tls, addresses) = (connection.facts.clone(), connection.addresses);
-        let carrier = Some((connection, lease));
+        let (tls, addresses) = carrier.facts();
+        let seen = carrier.traffic().received.get();
+        let carrier = Some((carrier, lease));
         Self {
             status: head.status,
             version: head.version,
@@ -111,7 +116,7 @@ impl Response {
             tls,
             addresses,
             reason: head.extensions.remove(),
-            body: ResponseBody { incoming, carrier, phases, failure: None, _in_flight: in_flight },
+            body: ResponseBody { incoming, carrier, seen, phases, failure: None, _in_flight: in_flight },
         }
     }
 
@@ -213,9 +218,9 @@ impl ResponseBody {
 
     /// Sends on what is left of the request's body, while nobody reads the response's.
     pub fn send_on(&mut self, context: &mut Context<'_>) {
-        if let Some((connection, _)) = &mut self.carrier {
-            if !connection.traffic.body_taken.get() {
-                connection.drive(context);
+        if let Some((carrier, _)) = &mut self.carrier {
+            if !carrier.traffic().body_taken.get() {
+                carrier.drive(context);
             }
         }
     }
@@ -224,21 +229,21 @@ impl ResponseBody {
         if let Some(error) = &self.failure {
             return Poll::Ready(Err(error.clone()));
         }
-        let Some((connection, _)) = &mut self.carrier else { return Poll::Ready(Ok(None)) };
-        let before = connection.traffic.received.get();
-        // Pieces come out of the connection, which is polled right here: nobody else needs to wake this task.
-        let mut nobody = Context::from_waker(Waker::noop());
-        let mut frame = Pin::new(&mut self.incoming).poll_frame(&mut nobody);
+        let Some((carrier, _)) = &mut self.carrier else { return Poll::Ready(Ok(None)) };
+        // Pieces mostly come out of a connection that is polled right here: then nobody else needs to wake this task.
+        let mut reader = Context::from_waker(carrier.reader(context.waker()));
+        let mut frame = Pin::new(&mut self.incoming).poll_frame(&mut reader);
         loop {
             match frame {
                 Poll::Ready(Some(Ok(piece))) => {
                     // Trailers are not handed out.
                     if let Ok(data) = piece.into_data() {
+                        carrier.received(data.len());
                         return Poll::Ready(Ok(Some(data)));
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    let error = explain(&error, &connection.traffic, &self.phases);
+                    let error = carrier.explain(&error, &self.phases);
                     return Poll::Ready(Err(self.fail(error)));
                 }
                 Poll::Ready(None) => {
@@ -246,19 +251,21 @@ impl ResponseBody {
                     return Poll::Ready(Ok(None));
                 }
                 Poll::Pending => {
-                    connection.drive(context);
-                    frame = Pin::new(&mut self.incoming).poll_frame(&mut nobody);
+                    carrier.drive(context);
+                    frame = Pin::new(&mut self.incoming).poll_frame(&mut reader);
                     if frame.is_pending() {
                         break;
                     }
                     continue;
                 }
             }
-            frame = Pin::new(&mut self.incoming).poll_frame(&mut nobody);
+            frame = Pin::new(&mut self.incoming).poll_frame(&mut reader);
         }
-        if connection.traffic.awaits_body() {
+        let received = carrier.traffic().received.get();
+        if carrier.traffic().awaits_body() {
             self.phases.pause();
-        } else if connection.traffic.received.get() != before || self.phases.is_paused() {
+        } else if received != self.seen || self.phases.is_paused() {
+            self.seen = received;
             self.phases.progress(now_ns());
         }
         self.phases.poll_due(context).map(|error| Err(self.fail(error)))
@@ -267,7 +274,7 @@ impl ResponseBody {
     /// The body is whole: the connection goes back, or is closed if nothing may follow on it.
     fn finish(&mut self, context: &mut Context<'_>) {
         self.phases.timings.total = Some(self.phases.since_start(now_ns()));
-        if let Some((mut connection, lease)) = self.carrier.take() {
+        if let Some((Carrier::Http1(mut connection), lease)) = self.carrier.take() {
             if connection.is_reusable(context) {
                 lease.give_back(connection);
             }

@@ -49,6 +49,9 @@ pub trait ByteStream {
     /// Whether the peer has closed, or sent something that nobody asked for: such a connection must not be reused.
     fn is_stale(&self) -> bool;
 
+    /// Whether something came that was not read yet, the end included. Takes nothing.
+    fn has_input(&self) -> bool;
+
     /// This end's IP address and the peer's; none where there are no such.
     fn addresses(&self) -> Addresses;
 }
@@ -113,6 +116,10 @@ where
 
     fn is_stale(&self) -> bool {
         Self::is_stale(self)
+    }
+
+    fn has_input(&self) -> bool {
+        Self::has_input(self)
     }
 
     fn addresses(&self) -> Addresses {

@@ -114,6 +114,12 @@ impl<P> Socket<P> {
         socket::recv(self.watched.fd.as_raw_fd(), buffer)
     }
 
+    /// Whether something is there to be received, the end included.
+    #[must_use]
+    pub fn has_input(&self) -> bool {
+        socket::has_input(&self.watched.fd)
+    }
+
     /// Receives into `buffer`; 0 is end-of-file.
     ///
     /// # Errors

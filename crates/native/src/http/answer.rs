@@ -304,7 +304,11 @@ impl RawResponse {
 
     #[getter]
     fn http_version<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
-        if self.answer.version == Version::HTTP_10 { intern!(py, "HTTP/1.0") } else { intern!(py, "HTTP/1.1") }
+        match self.answer.version {
+            Version::HTTP_10 => intern!(py, "HTTP/1.0"),
+            Version::HTTP_2 => intern!(py, "HTTP/2"),
+            _ => intern!(py, "HTTP/1.1"),
+        }
     }
 
     #[getter]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aioxide::LoopHandle;
-use aioxide::http::{Client, ClientControl, Error, Limits, Request, Settings, Timeouts};
+use aioxide::http::{Client, ClientControl, Error, Http2Use, Limits, Request, Settings, Timeouts};
 use aioxide::timeline;
 use aioxide::transport::tls::Connector;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -80,11 +80,12 @@ impl HttpClient {
     #[new]
     #[pyo3(signature = (*, max_connections=Some(100), max_connections_per_host=None, max_keepalive_connections=Some(20),
                         keepalive_expiry=Some(5.0), ssl_context=None, proxy=None, proxy_auth=None, proxy_headers=None,
-                        proxy_tunnel=None, proxy_ssl_context=None, unix_path=None, local_address=None, socket_options=None),
+                        proxy_tunnel=None, proxy_ssl_context=None, unix_path=None, local_address=None, socket_options=None,
+                        http1=true, http2=false),
            text_signature = "(*, max_connections=100, max_connections_per_host=None, max_keepalive_connections=20, \
                              keepalive_expiry=5.0, ssl_context=None, proxy=None, proxy_auth=None, proxy_headers=None, \
                              proxy_tunnel=None, proxy_ssl_context=None, unix_path=None, local_address=None, \
-                             socket_options=None)")]
+                             socket_options=None, http1=True, http2=False)")]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn new(
         py: Python<'_>,
@@ -101,7 +102,15 @@ impl HttpClient {
         unix_path: Option<PathBuf>,
         local_address: Option<&str>,
         socket_options: Option<Vec<(i32, i32, PyBackedBytes)>>,
+        http1: bool,
+        http2: bool,
     ) -> PyResult<Self> {
+        let http2 = match (http1, http2) {
+            (true, false) => Http2Use::Never,
+            (true, true) => Http2Use::Negotiated,
+            (false, true) => Http2Use::Always,
+            (false, false) => return Err(PyValueError::new_err("http1 and http2 cannot both be False")),
+        };
         for (name, max) in
             [("max_connections", max_connections), ("max_connections_per_host", max_connections_per_host)]
         {
@@ -123,7 +132,7 @@ impl HttpClient {
         });
         let proxy = proxy.transpose().map_err(|error| convert::exception(py, &error))?;
         let tls = ssl_context.map(|context| Arc::new(ContextConnector::new(context)) as Arc<dyn Connector>);
-        let settings = Settings { limits, proxy: proxy.map(Arc::new), tls, sockets };
+        let settings = Settings { limits, proxy: proxy.map(Arc::new), tls, http2, sockets };
         let pools = Pools { key, settings, closed: AtomicBool::new(false), controls: Mutex::default() };
         Ok(Self { pools: Arc::new(pools) })
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .._config import DEFAULT_LIMITS, Limits
-from .._core import HTTP1_PROTOCOLS, open_core
+from .._core import open_core, protocols
 from .._exceptions import ConnectError, ConnectTimeout, RequestError
 from .._proxies import ProxyTypes, build_proxy
 from .._request import Request
@@ -43,14 +43,14 @@ class NativeTransport:
         retries: int = 0,
         socket_options: Any = None,
     ) -> None:
-        if not http1:
-            raise NotImplementedError("aioxide.http does not support http1=False yet: HTTP/2 is not there")
         self.proxy = build_proxy(proxy)
         self._retries = retries
         self._core = open_core(
             limits,
-            context_source(verify, cert, trust_env, HTTP1_PROTOCOLS),
+            context_source(verify, cert, trust_env, protocols(http1, http2)),
             self.proxy,
+            http1=http1,
+            http2=http2,
             uds=uds,
             local_address=local_address,
             socket_options=socket_options,
@@ -62,8 +62,8 @@ class HTTPTransport(NativeTransport, BaseTransport):
 
     `limits` and `proxy` are as for a Client. `retries`: so often is a failed connection tried again, after 0.5 seconds,
     then twice as long each time; a request that was sent is never sent again. `verify`, `cert` and `trust_env` make the
-    context of connections for https, as `create_ssl_context` says. `http2` changes nothing yet. NotImplementedError for
-    `http1` False.
+    context of connections for https, as `create_ssl_context` says. With `http2` that protocol is spoken where a server
+    chooses it in the TLS handshake; with `http1` False as well it is spoken with every server, without TLS too.
 
     `uds`: the path of a Unix domain socket, to which all requests go, whatever host their URLs name; a proxy is then
     left aside. `local_address`: the IP address to connect from; hosts are then reached by addresses of its family

@@ -26,10 +26,14 @@
 
 mod connection;
 mod flow;
+#[cfg(feature = "tls-rustls")]
+mod rustls;
 mod session;
 mod stream;
 
 pub use connection::{AtEnd, Closing, Connection, Phase, READ_HIGH_WATER_BYTES, WRITE_HIGH_WATER_BYTES};
 pub use flow::{FlowChange, Watermarks};
+#[cfg(feature = "tls-rustls")]
+pub use rustls::{RustlsConnector, RustlsSession};
 pub use session::{Input, Progress, Received, Session, encrypt, receive};
 pub use stream::{Connector, SessionHost, TlsByteStream, TlsFailure, TlsStream};

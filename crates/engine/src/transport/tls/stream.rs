@@ -396,6 +396,10 @@ impl<H: SessionHost> ByteStream for TlsStream<H> {
         self.with(|below, state| Ok(state.is_stale(below))).unwrap_or(true)
     }
 
+    fn has_input(&self) -> bool {
+        self.below.stream.has_input()
+    }
+
     fn addresses(&self) -> Addresses {
         self.below.stream.addresses()
     }
