@@ -9,10 +9,12 @@ that version does.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
 import contextvars
 import errno
 import functools
+import gc
 import os
 import selectors
 import signal
@@ -438,6 +440,23 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _before_fork() -> None:
+    global _was_watched
+    _was_watched = _native.timeline_unwatch()
+
+
+def _after_fork_in_parent() -> None:
+    if _was_watched:
+        _native.timeline_watch()
+
+
+# The thread that looks at frozen loops would make a fork that of a process with threads.
+_was_watched = False
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
+atexit.register(_native.timeline_end_watch)
+gc.callbacks.append(_native.timeline_collection)
 
 
 def new_event_loop() -> EventLoop:

@@ -232,6 +232,7 @@ impl Loop {
         let py = slf.py();
         let busy = || PyRuntimeError::new_err("This event loop is already running");
         let engine = slf.get().reach(py)?.ok_or_else(busy)?;
+        crate::timeline::watch(py)?;
         let host = PyHost::new(slf.clone().unbind());
         thread_end::outlived(|| engine.run(&host)).map_err(|error| match error {
             RunError::Host(error) => error,

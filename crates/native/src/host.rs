@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use aioxide::driver::Readiness;
 use aioxide::reactor::SourceKey;
-use aioxide::timeline::{NameId, Step, Woken};
+use aioxide::timeline::{NameId, Slow, Step, Woken};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -208,6 +208,14 @@ impl aioxide::Host for PyHost {
         match Watches::subject(event_loop, source)? {
             Subject::Transport(transport) => crate::timeline::describe_object(event_loop, transport.bind(py)),
             Subject::Handle(handle) => self.describe_call(handle.bind(py), Woken::UNKNOWN),
+        }
+    }
+
+    fn slow(&self, slow: &Slow) -> PyResult<()> {
+        let event_loop = self.event_loop.bind(self.py());
+        match event_loop.get().reach(self.py())? {
+            Some(engine) => crate::timeline::report(event_loop, engine.recorder(), slow),
+            None => Ok(()),
         }
     }
 

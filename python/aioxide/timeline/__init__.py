@@ -19,15 +19,20 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from .. import _native
+from ._freeze import Freeze, freeze_threshold, on_freeze, set_freeze_threshold
 from ._metrics import instrument, prometheus
 
 __all__ = [
+    "Freeze",
     "Recording",
+    "freeze_threshold",
     "instrument",
     "level",
     "mark",
+    "on_freeze",
     "prometheus",
     "record",
+    "set_freeze_threshold",
     "set_level",
     "snapshot",
     "thread_lane",

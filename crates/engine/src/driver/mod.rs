@@ -14,6 +14,7 @@ mod epoll;
 mod fork;
 mod notifier;
 pub mod socket;
+pub mod thread;
 mod traffic;
 mod usage;
 

@@ -172,6 +172,12 @@ impl Names {
 impl NameId {
     /// The name of what has none.
     pub const NONE: Self = Self(0);
+
+    /// The name itself.
+    #[must_use]
+    pub fn text(self) -> String {
+        names().as_ref().and_then(|names| names.names.get(self.0 as usize).cloned()).unwrap_or_default()
+    }
 }
 
 static NAMES: Mutex<Option<Names>> = Mutex::new(None);

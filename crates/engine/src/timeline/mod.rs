@@ -8,6 +8,8 @@
 //!   book       the rings of all threads, levels, recordings
 //!   threads    what threads and requests say of themselves
 //!   recorder   what a loop says of itself: its steps, its waits, its statistics
+//!   watchdog   a thread that looks at loops whose step takes long; collector: when the host collected garbage
+//!   freeze     what it saw, and what that means
 //!   recording  from records to slices, wakes and marks
 //! ```
 //!
@@ -22,6 +24,8 @@
 
 mod book;
 mod clock;
+mod collector;
+mod freeze;
 mod lanes;
 mod record;
 mod recorder;
@@ -29,12 +33,16 @@ mod recording;
 mod ring;
 mod statistics;
 mod threads;
+mod watchdog;
 
 pub use book::{Level, epoch, is_recording, level, records_all, set_level, snapshot, start, stop};
 pub use clock::{Clock, ticks};
+pub use collector::{collection_begins, collection_ends};
+pub use freeze::{Cause, Frame, Judgement, Sight};
 pub use lanes::{LaneId, LaneInfo, LaneKind, NameId, name};
 pub use record::Woken;
 pub use recorder::{Pulse, Recorder, Slow, Step, set_slow_threshold, slow_threshold};
 pub use recording::{Freeze, Recording, Slice, State};
 pub use statistics::{Histogram, Statistics};
 pub use threads::{Work, begin, current_lane, end, lane, mark, named_lane, rename, wait, wait_end, wake, work};
+pub use watchdog::{Witness, is_watched, unwatch, watch};

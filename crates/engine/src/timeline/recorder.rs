@@ -2,15 +2,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::book::{Level, epoch, level, thread_number, with_ring};
 use super::clock::{Clock, ticks};
+use super::collector::collected;
+use super::freeze::{Case, Ended, Judgement};
 use super::lanes::{LaneId, LaneKind, NO_LANE, NameId};
 use super::record::{Record, SliceRecord, Woken};
 use super::ring::Ring;
 use super::statistics::Statistics;
 use super::threads::set_current_lane;
+use super::watchdog;
+use crate::driver::thread::thread_state;
 use crate::driver::thread_traffic;
 
 /// So many steps make a group, and so many are watched before the way of recording changes.
@@ -66,6 +70,8 @@ pub struct Pulse {
     name: AtomicU32,
     /// A step of so many ticks may be slow.
     maybe_slow: AtomicU64,
+    /// What was seen of the current step, if it takes long.
+    case: Mutex<Option<Case>>,
 }
 
 impl Pulse {
@@ -77,6 +83,7 @@ impl Pulse {
             lane: AtomicU32::new(NO_LANE),
             name: AtomicU32::new(0),
             maybe_slow: AtomicU64::new(u64::MAX),
+            case: Mutex::new(None),
         };
         pulse.set_slow(SLOW_NS.load(Ordering::Relaxed));
         pulse
@@ -100,6 +107,10 @@ impl Pulse {
         if level() >= Level::Flight {
             self.dense.store(false, Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn case(&self) -> MutexGuard<'_, Option<Case>> {
+        self.case.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When the current step began, in ticks; `None` while the loop waits or does not run.
@@ -128,7 +139,7 @@ pub fn slow_threshold() -> Option<u64> {
     Some(SLOW_NS.load(Ordering::Relaxed)).filter(|ns| *ns != u64::MAX)
 }
 
-fn for_each_pulse(act: impl FnMut(Arc<Pulse>)) {
+pub(super) fn for_each_pulse(act: impl FnMut(Arc<Pulse>)) {
     let pulses = PULSES.lock().unwrap_or_else(PoisonError::into_inner).clone();
     pulses.iter().filter_map(Weak::upgrade).for_each(act);
 }
@@ -234,6 +245,7 @@ impl Recorder {
         if self.has_lane {
             self.pulse.thread.store(thread_number(), Ordering::Relaxed);
             self.pulse.since.store(now, Ordering::Relaxed);
+            watchdog::stir();
         }
     }
 
@@ -268,6 +280,7 @@ impl Recorder {
     pub(crate) fn unparked(&self) {
         let (start, now) = (self.last.get(), ticks());
         self.advance(now);
+        watchdog::stir();
         self.turn_start.set(now);
         let mut statistics = self.statistics.borrow_mut();
         statistics.parks += 1;
@@ -459,6 +472,21 @@ impl Recorder {
         if let Some(ring) = &*self.ring.borrow() {
             ring.push(record.encode());
         }
+    }
+
+    /// Why a step was slow, by what was seen meanwhile. For the thread that runs the loop, right after the step.
+    #[must_use]
+    pub fn explain(&self, slow: &Slow) -> Judgement {
+        let case = self.pulse.case().take().filter(|case| case.since == slow.start).unwrap_or_default();
+        let clock = Clock::read();
+        let ended = Ended {
+            allowed_ns: slow_threshold().unwrap_or(0),
+            lasted_ns: clock.span_ns(slow.end.saturating_sub(slow.start)),
+            at_ns: clock.ns(slow.end),
+            collected_ns: clock.span_ns(collected(slow.start, slow.end)),
+            thread: thread_state(thread_number()).unwrap_or_default(),
+        };
+        case.judge(ended, |tid| thread_state(tid).ok())
     }
 
     /// A note on a freeze, for the picture.

@@ -1,9 +1,10 @@
 //! What Python shows of itself to the recorder.
 //!
 //! [`lanes`] knows the lane of each task and the name of each callback; [`waits`] what a suspended task waits for;
-//! [`executor`] shows what executor threads do; [`numbers`] what a loop counts; [`functions`] is what `aioxide.timeline` is made of.
+//! [`executor`] shows what executor threads do; [`numbers`] what a loop counts; [`freezes`] reports frozen loops; [`functions`] is what `aioxide.timeline` is made of.
 
 mod executor;
+mod freezes;
 mod functions;
 mod lanes;
 mod numbers;
@@ -11,6 +12,7 @@ mod waits;
 
 use pyo3::prelude::*;
 
+pub use freezes::{report, watch};
 pub use lanes::{LaneBook, describe_callback, describe_object};
 pub use numbers::statistics;
 pub use waits::waits_for;
@@ -18,5 +20,6 @@ pub use waits::waits_for;
 /// Adds what `aioxide.timeline` uses.
 pub fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
     functions::add(module)?;
+    freezes::add(module)?;
     module.add_class::<executor::ExecutorCall>()
 }
