@@ -97,7 +97,8 @@ def set_freeze_threshold(seconds: float | None) -> None:
 def on_freeze(hook: Callable[[Freeze], object]) -> Callable[[], None]:
     """Have `hook` called with every `Freeze`; gives a function that takes the hook away again.
 
-    It is called on the frozen loop's thread, right after the callback. What it raises goes to the loop's exception handler.
+    It is called on the frozen loop's thread, right after the callback. What it raises goes to the loop's exception
+    handler.
 
     >>> remove = on_freeze(print)
     >>> remove()
