@@ -15,8 +15,11 @@ from ._arguments import OneLineParser
 __all__ = ["main"]
 
 # Each command is a module with these two functions, imported only when it is used.
-_COMMANDS = {"history": "aioxide.history.command"}
-_HELP = {"history": "run every way of writing asynchronous code, time it, and draw it"}
+_COMMANDS = {"history": "aioxide.history.command", "fetch": "aioxide.fetch.command"}
+_HELP = {
+    "history": "run every way of writing asynchronous code, time it, and draw it",
+    "fetch": "fetch many URLs, politely, and go on where an interrupted run ended",
+}
 
 
 class _Command(Protocol):

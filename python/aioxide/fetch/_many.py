@@ -1,0 +1,220 @@
+"""`fetch_many`: an endless stream of requests, with as many under way as are wanted, in memory that does not grow."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from aioxide import http
+
+from ._robots import Robots, RobotsDisallowedError
+from ._rows import Row, row_maker
+
+Given: TypeAlias = str | Row | Mapping[str, Any]
+Admit: TypeAlias = Callable[[str], Any]
+
+# What has an answer of its own, in place of a response.
+ERRORS = (http.HTTPError, http.InvalidURL, RobotsDisallowedError)
+# So many rows at least are handed to the native core at once, that its end, where few are under way, is seldom.
+_BLOCK_ROWS_MIN = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class FetchResult:
+    """A row that is done: its response or its error (the other is None), and how many seconds it took."""
+
+    row: Row
+    response: http.Response | None
+    error: Exception | None
+    seconds: float
+
+    @property
+    def status(self) -> int | None:
+        """The response's status; None if there was none."""
+        return None if self.response is None else self.response.status_code
+
+
+async def fetch_many(
+    rows: Iterable[Given] | AsyncIterable[Given],
+    *,
+    client: http.AsyncClient | None = None,
+    style: Literal["native", "async"] = "native",
+    concurrency: int = 100,
+    rate: float | None = None,
+    robots: str | None = None,
+) -> AsyncGenerator[FetchResult, None]:
+    """Fetch every row, and give each result as it comes.
+
+    `rows`: URLs, `Row`s, or mappings with ``url`` and maybe ``method``, ``headers``, ``body``; they may be endless, for
+    no more are taken than `concurrency` needs, and a consumer that pauses makes the sockets pause.
+
+    `client`: whose settings and connections are used; one of its own if there is none. `style`: ``native`` has plain
+    GETs driven in Rust where the client allows it, ``async`` has a task for each. `rate`: requests begun each second at
+    most. `robots`: the user agent by which ``robots.txt`` and its crawl delays are heeded.
+
+    A failed row is a result with an `error`; what `rows` itself raises ends the run. ValueError for limits below 1.
+    """
+    if concurrency < 1:
+        raise ValueError(f"concurrency must be 1 or more, not {concurrency}")
+    if rate is not None and rate <= 0:
+        raise ValueError(f"rate must be more than 0, not {rate}")
+    make = row_maker()
+    async with AsyncExitStack() as stack:
+        if client is None:
+            limits = http.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+            client = await stack.enter_async_context(http.AsyncClient(limits=limits))
+        source = Source(make, rows)
+        admits: list[Admit] = [] if robots is None else [Robots(client, robots).admit]
+        if rate is not None:
+            admits.append(Pace(rate).admit)
+        plain = style == "native" and not admits
+        results = _in_blocks(client, source, concurrency) if plain else _in_tasks(client, source, concurrency, admits)
+        try:
+            async for result in results:
+                yield result
+        finally:
+            await results.aclose()
+
+
+class Source:
+    """The rows, taken one at a time by whoever has room."""
+
+    def __init__(self, make: Callable[[Given], Row], rows: Iterable[Given] | AsyncIterable[Given]) -> None:
+        self._make = make
+        self._lock = asyncio.Lock()
+        self._awaited = aiter(rows) if isinstance(rows, AsyncIterable) else None
+        self._given = None if isinstance(rows, AsyncIterable) else iter(rows)
+
+    async def next(self) -> Row | None:
+        """The next row; None after the last."""
+        if self._given is not None:
+            given = next(self._given, None)
+        else:
+            assert self._awaited is not None
+            # An async generator serves one at a time.
+            async with self._lock:
+                given = await anext(self._awaited, None)
+        return None if given is None else self._make(given)
+
+    async def block(self, count: int) -> list[Row]:
+        """The next rows, `count` of them unless there are no more."""
+        rows: list[Row] = []
+        while len(rows) < count and (row := await self.next()) is not None:
+            rows.append(row)
+        return rows
+
+
+class Pace:
+    """Lets requests begin so many times a second, evenly."""
+
+    def __init__(self, rate: float) -> None:
+        self._every = 1 / rate
+        self._next = 0.0
+
+    async def admit(self, _url: str) -> None:
+        """Wait for the next beat."""
+        now = time.monotonic()
+        at = max(now, self._next)
+        self._next = at + self._every
+        await asyncio.sleep(at - now)
+
+
+async def fetch_row(client: http.AsyncClient, row: Row, admits: Iterable[Admit] = ()) -> FetchResult:
+    """Fetch one row, once everybody admits it."""
+    begin = time.monotonic()
+    try:
+        for admit in admits:
+            await admit(row.url)
+        begin = time.monotonic()
+        response = await client.request(row.method, row.url, headers=row.headers, content=row.body)
+    except ERRORS as error:
+        return FetchResult(row, None, error, time.monotonic() - begin)
+    return FetchResult(row, response, None, time.monotonic() - begin)
+
+
+async def _in_tasks(
+    client: http.AsyncClient, source: Source, concurrency: int, admits: Iterable[Admit]
+) -> AsyncGenerator[FetchResult, None]:
+    """A task for each place: it takes a row, fetches it, and waits until its result is taken."""
+    results: asyncio.Queue[FetchResult | BaseException | None] = asyncio.Queue(1)
+
+    async def work() -> None:
+        try:
+            while (row := await source.next()) is not None:
+                await results.put(await fetch_row(client, row, admits))
+        except Exception as error:  # noqa: BLE001 - the consumer gets it
+            await results.put(error)
+        else:
+            await results.put(None)
+
+    workers = [asyncio.create_task(work()) for _ in range(concurrency)]
+    try:
+        left = len(workers)
+        while left:
+            result = await results.get()
+            if isinstance(result, BaseException):
+                raise result
+            if result is None:
+                left -= 1
+            else:
+                yield result
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def _in_blocks(client: http.AsyncClient, source: Source, concurrency: int) -> AsyncGenerator[FetchResult, None]:
+    """Blocks of rows are driven in Rust; what needs more than that is fetched by tasks after its block."""
+    once = _without_second_tries(client)
+    while rows := await source.block(max(_BLOCK_ROWS_MIN, 20 * concurrency)):
+        plain = [row for row in rows if row.is_plain]
+        rest = [row for row in rows if not row.is_plain]
+        try:
+            requests = once.gather_get([row.url for row in plain], limit=concurrency)
+        except (NotImplementedError, http.InvalidURL):
+            rest = rows
+        else:
+            async with requests:
+                async for done in requests:
+                    if _needs_more(client, done):
+                        rest.append(plain[done.index])
+                        continue
+                    seconds = 0.0 if done.response is None else done.response.elapsed.total_seconds()
+                    yield FetchResult(plain[done.index], done.response, done.error, seconds)
+        results = _in_tasks(client, Source(row_maker(), rest), concurrency, ())
+        try:
+            async for result in results:
+                yield result
+        finally:
+            await results.aclose()
+
+
+def _without_second_tries(client: http.AsyncClient) -> http.AsyncClient:
+    """A client that asks once, over the connections of another. It is not closed, for they are not its own."""
+    if client._retry is None and not client.follow_redirects:
+        return client
+    return http.AsyncClient(
+        transport=client._transport,
+        headers=client.headers,
+        cookies=client.cookies,
+        timeout=client.timeout,
+        auth=client.auth,
+        params=client.params,
+        base_url=client.base_url,
+        trust_env=client.trust_env,
+        max_decoded_bytes=client._max_decoded_bytes,
+    )
+
+
+def _needs_more(client: http.AsyncClient, done: http.Completed) -> bool:
+    """Whether the client would go on: follow a redirect, or try once more."""
+    if done.response is None:
+        return client._retry is not None and isinstance(done.error, http.TransportError)
+    if client.follow_redirects and done.response.has_redirect_location:
+        return True
+    return client._retry is not None and done.response.status_code in client._retry.statuses
