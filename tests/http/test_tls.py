@@ -312,6 +312,28 @@ def test_cancelled_handshakes_leave_nothing(
     gc.collect()
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_sessions_are_resumed(
+    secure: SecureServer, trusting: ssl.SSLContext, version: ssl.TLSVersion, certificates: Path
+) -> None:
+    trusting.minimum_version = trusting.maximum_version = version
+
+    class Own(ssl.SSLContext):
+        pass
+
+    own = Own(ssl.PROTOCOL_TLS_CLIENT)
+    own.load_verify_locations(certificates / "ca.pem")
+    for context, resumed in ((trusting, [False, True, True]), (own, [False] * 3)):
+        secure.resumed.clear()
+        with http.Client(verify=context) as client:
+            for n in range(3):
+                response = client.get(secure.url, headers={"Connection": "close"})
+                ssl_object = response.extensions["network_stream"].get_extra_info("ssl_object")
+                assert ssl_object.getpeercert() and ssl_object.session_reused == resumed[n]
+                secure.hang_up()
+        assert secure.resumed == resumed
+
+
 def test_many_threads_and_one_client(secure: SecureServer, trusting: ssl.SSLContext) -> None:
     secure.answer = lambda message: message.path.encode() * 5000
     failures: list[BaseException] = []

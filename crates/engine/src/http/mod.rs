@@ -12,7 +12,8 @@
 //!   dial     how a connection is made: addresses, proxy (proxy, tunnel, socks)
 //!   phases   where the request stands: deadlines, timings, its lane in the timeline
 //!   chain    the pool's queues: order and removal in constant time
-//!   io       a TCP stream as hyper wants to see it
+//!   io       a stream, TLS or not, as hyper wants to see it
+//!   http2    a connection that many requests share
 //!   expect   a body that waits for the server's word
 //!   decoder  what undoes a body's encoding, for whoever wants it undone
 //!   error    what failed, with whom, in which phase

@@ -5,6 +5,7 @@
 //! where the session does by itself (see [`background::unless_exiting`]).
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,27 +15,63 @@ use aioxide::transport::ByteStream;
 use aioxide::transport::tls::{Connector, SessionHost, TlsByteStream, TlsFailure, TlsStream};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::sync::critical_section::with_critical_section;
-use pyo3::types::PyString;
+use pyo3::types::{PyString, PyType};
 
 use super::background;
 use crate::tls::{Session, Wanted};
 
+/// So many servers' sessions are kept for resumption.
+const SESSIONS_MAX: usize = 100;
+
 /// Makes sessions of the context that a Python function gives.
 pub struct ContextConnector {
     context: Py<PyAny>,
+    sessions: Arc<Sessions>,
+}
+
+/// The last `ssl.SSLSession` of each server, by its name: with it the next handshake is shorter.
+#[derive(Default)]
+struct Sessions(Mutex<HashMap<String, Py<PyAny>>>);
+
+impl Sessions {
+    fn last(&self, py: Python<'_>, server_name: &str) -> Option<Py<PyAny>> {
+        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.get(server_name).map(|session| session.clone_ref(py))
+    }
+
+    fn keep(&self, server_name: &str, session: Py<PyAny>) {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = sessions.len() >= SESSIONS_MAX && !sessions.contains_key(server_name);
+        let forgotten = if is_full { std::mem::take(&mut *sessions) } else { HashMap::new() };
+        let before = sessions.insert(server_name.to_owned(), session);
+        drop(sessions);
+        drop((forgotten, before));
+    }
 }
 
 impl ContextConnector {
     /// `context` is called for each connection; it gives an `ssl.SSLContext`.
     pub fn new(context: Py<PyAny>) -> Self {
-        Self { context }
+        Self { context, sessions: Arc::default() }
     }
 
-    fn session(&self, py: Python<'_>, server_name: &str) -> PyResult<Session> {
+    fn session(&self, py: Python<'_>, server_name: &str) -> PyResult<(Session, Resumption)> {
         let context = self.context.bind(py).call0()?;
         let server_hostname = PyString::new(py, server_name).into_any();
-        Session::new(&Wanted { context: &context, server_side: false, server_hostname: Some(&server_hostname) })
+        let wanted = Wanted { context: &context, server_side: false, server_hostname: Some(&server_hostname) };
+        let session = Session::new(&wanted)?;
+        // A context of another class may look at the peer's certificates itself, which a resumed session has not got.
+        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        if !context.get_type().is(CLASS.import(py, "ssl", "SSLContext")?) {
+            return Ok((session, None));
+        }
+        if let Some(last) = self.sessions.last(py, server_name) {
+            // One of a context that is no longer in use is refused, and then replaced.
+            let _refused = session.object().bind(py).setattr(intern!(py, "session"), last);
+        }
+        Ok((session, Some((Arc::clone(&self.sessions), server_name.to_owned()))))
     }
 }
 
@@ -42,8 +79,9 @@ impl Connector for ContextConnector {
     fn connect(&self, lower: Rc<dyn ByteStream>, server_name: &str) -> io::Result<Rc<dyn TlsByteStream>> {
         let made = background::unless_exiting(|_| {
             Python::attach(|py| match self.session(py, server_name) {
-                Ok(session) => {
-                    let owner = Owner(Arc::new(SslObject::new(session.object().clone_ref(py))));
+                Ok((session, resumption)) => {
+                    let object = Arc::new(SslObject::new(session.object().clone_ref(py)));
+                    let owner = Owner { object, resumption };
                     Ok(Rc::new(TlsStream::new(lower, owner, session)) as Rc<dyn TlsByteStream>)
                 }
                 Err(error) => Err(failure(py, error).into_io()),
@@ -82,8 +120,14 @@ impl SslObject {
     }
 }
 
+/// Where the session of a connection is kept for the next, and under which name.
+type Resumption = Option<(Arc<Sessions>, String)>;
+
 /// The host of one session.
-struct Owner(Arc<SslObject>);
+struct Owner {
+    object: Arc<SslObject>,
+    resumption: Resumption,
+}
 
 impl SessionHost for Owner {
     type Session = Session;
@@ -93,13 +137,13 @@ impl SessionHost for Owner {
             if !is_engine {
                 return work();
             }
-            let at_work = self.0.at_work.lock().unwrap_or_else(PoisonError::into_inner);
-            if !self.0.is_shared.load(Ordering::SeqCst) {
+            let at_work = self.object.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+            if !self.object.is_shared.load(Ordering::SeqCst) {
                 return work();
             }
             drop(at_work);
             // The object's methods and the engine take turns: by the GIL, or by the lock that they take without it.
-            Python::attach(|py| match self.0.object.bind(py).getattr(intern!(py, "_sslobj")) {
+            Python::attach(|py| match self.object.object.bind(py).getattr(intern!(py, "_sslobj")) {
                 Ok(inner) => with_critical_section(&inner, work),
                 Err(_) => work(),
             })
@@ -117,7 +161,19 @@ impl SessionHost for Owner {
         })
     }
 
+    fn first_data(&self, session: &mut Session) {
+        let Some((sessions, server_name)) = &self.resumption else { return };
+        Python::attach(|py| {
+            // There is none where the server gave none, which is no fault.
+            if let Ok(given) = session.object().bind(py).getattr(intern!(py, "session")) {
+                if !given.is_none() {
+                    sessions.keep(server_name, given.unbind());
+                }
+            }
+        });
+    }
+
     fn facts(&self) -> Option<Arc<dyn Any + Send + Sync>> {
-        Some(self.0.clone())
+        Some(self.object.clone())
     }
 }

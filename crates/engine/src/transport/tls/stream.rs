@@ -71,6 +71,9 @@ pub trait SessionHost {
     /// The application protocol that both ends have settled on (ALPN), once the handshake is done.
     fn protocol(&self, session: &Self::Session) -> Option<Vec<u8>>;
 
+    /// The first data came: what the handshake leaves for later connections, such as tickets, mostly came before it.
+    fn first_data(&self, _session: &mut Self::Session) {}
+
     /// What the host wants to know of the connection elsewhere, such as the library's object for it.
     fn facts(&self) -> Option<Arc<dyn Any + Send + Sync>> {
         None
@@ -134,13 +137,15 @@ struct State<H: SessionHost> {
     /// Ciphertext for the peer, and how much of it was sent.
     output: Vec<u8>,
     sent: usize,
+    /// Whether data has come.
+    has_read: bool,
 }
 
 impl<H: SessionHost> TlsStream<H> {
     /// A connection over `lower` that has not begun its handshake.
     #[must_use]
     pub fn new(lower: Rc<dyn ByteStream>, host: H, session: H::Session) -> Self {
-        let state = State { session, connection: Connection::default(), output: Vec::new(), sent: 0 };
+        let state = State { session, connection: Connection::default(), output: Vec::new(), sent: 0, has_read: false };
         Self { below: Below { stream: lower, host }, state: Cell::new(Some(Box::new(state))) }
     }
 
@@ -258,6 +263,9 @@ impl<H: SessionHost> State<H> {
         received: Received<<H::Session as Session>::Error>,
     ) -> Option<io::Result<usize>> {
         if received.count > 0 {
+            if !std::mem::replace(&mut self.has_read, true) {
+                below.host.first_data(&mut self.session);
+            }
             return Some(Ok(received.count));
         }
         if let Some(error) = received.error {
