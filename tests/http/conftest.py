@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -191,3 +192,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_certificate(folder, "other", "DNS:other.test")
     make_certificate(folder, "client", "email:client@example.test")
     return folder
+
+
+@pytest.fixture
+def trusting(certificates: Path) -> ssl.SSLContext:
+    """A client's context that trusts the authority of the tests."""
+    return ssl.create_default_context(cafile=str(certificates / "ca.pem"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from h2.errors import ErrorCodes
 from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset
 from h2.exceptions import NoSuchStreamError, ProtocolError, StreamIDTooLowError
 from h2.settings import SettingCodes
+from tests.http.listening import Listener
 
 # A stream that the client has reset: h2 remembers it only for a while.
 GONE = (NoSuchStreamError, StreamIDTooLowError)
@@ -109,7 +109,7 @@ class Connection:
         self.transport.sendall(self.h2.data_to_send())
 
 
-class Http2Server:
+class Http2Server(Listener):
     """Answers each request by its path, or as `respond` says. Over TLS if there are certificates."""
 
     def __init__(self, certificates: Path | None = None, protocols: tuple[str, ...] = ("h2",)) -> None:
@@ -125,21 +125,10 @@ class Http2Server:
         self.respond: Callable[[Connection, Request], None] = lambda connection, request: connection.answer(
             request, bytes(request.body) or request.path.encode()
         )
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+        super().__init__()
         self.url = f"http{'s' if self.context else ''}://127.0.0.1:{self.port}"
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                accepted, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=[accepted], daemon=True).start()
-
-    def _serve(self, accepted: socket.socket) -> None:
+    def serve(self, accepted: socket.socket) -> None:
         # What a client does that gives up, or is misled on purpose, is not the server's business.
         with contextlib.suppress(OSError, ProtocolError), accepted:
             accepted.settimeout(20)
@@ -151,11 +140,6 @@ class Http2Server:
                 connection = Connection(self, transport)
                 self.connections.append(connection)
                 connection.run()
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(10)
 
 
 @contextlib.contextmanager

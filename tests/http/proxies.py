@@ -6,10 +6,11 @@ import contextlib
 import select
 import socket
 import ssl
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from tests.http.listening import Listener
 
 
 def read_exactly(connection: socket.socket, count: int) -> bytes:
@@ -29,7 +30,7 @@ def read_head(connection: socket.socket) -> bytes:
     return head
 
 
-class Proxy:
+class Proxy(Listener):
     """Serves until it is closed, each connection in a thread. Every name leads to the loopback.
 
     With a `certificate` it is spoken to by TLS.
@@ -44,25 +45,10 @@ class Proxy:
         self.heads: list[bytes] = []
         self.targets: list[tuple[str, int]] = []
         self.answer: Callable[[socket.socket], None] | None = None
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
+        super().__init__()
+        self.address = f"127.0.0.1:{self.port}"
 
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(10)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=[connection], daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
+    def serve(self, connection: socket.socket) -> None:
         with connection, contextlib.ExitStack() as stack:
             connection.settimeout(10)
             try:

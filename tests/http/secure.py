@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.http.conftest import Message
+from tests.http.listening import Listener
 
 
-class SecureServer:
+class SecureServer(Listener):
     """Answers every request with what `answer` gives for it, 200 and the path at first; keeps connections alive."""
 
     def __init__(self, certificates: Path, name: str = "localhost", host: str = "127.0.0.1") -> None:
@@ -29,26 +30,14 @@ class SecureServer:
         self.answer: Callable[[Message], bytes] = lambda message: message.path.encode()
         self.stalls = threading.Event()
         """When set, connections are accepted and left alone."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, 0), family=family)
-        self.port: int = self._listener.getsockname()[1]
+        super().__init__(host)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"https://{shown}:{self.port}"
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
 
     def _named(self, _socket: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
         self.names.append(name)
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=[connection], daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
+    def serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection:
             connection.settimeout(10)
             if self.stalls.is_set():
@@ -75,11 +64,6 @@ class SecureServer:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
         self._open.clear()
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(10)
 
 
 @contextlib.contextmanager

@@ -37,11 +37,6 @@ def secure(certificates: Path) -> Iterator[Http2Server]:
         yield server
 
 
-@pytest.fixture
-def trusting(certificates: Path) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(certificates / "ca.pem"))
-
-
 def test_one_connection_serves_many_requests(
     runner: asyncio.Runner, secure: Http2Server, trusting: ssl.SSLContext
 ) -> None:

@@ -38,12 +38,6 @@ def secure(certificates: Path) -> Iterator[SecureServer]:
         yield running
 
 
-@pytest.fixture
-def trusting(certificates: Path) -> ssl.SSLContext:
-    """A client's context that trusts the authority of the tests."""
-    return ssl.create_default_context(cafile=str(certificates / "ca.pem"))
-
-
 def on_loop(factory: Callable[[], asyncio.AbstractEventLoop] | None) -> Get:
     def get(url: str, **settings: Any) -> http.Response:
         async def main() -> http.Response:
@@ -105,12 +99,16 @@ def test_uploads(secure: SecureServer, trusting: ssl.SSLContext) -> None:
     assert len(secure.resumed) == 1, "one connection serves them all"
 
 
-def test_nobody_is_trusted_without_reason(get: Get, secure: SecureServer) -> None:
+def test_nobody_is_trusted_without_reason(
+    get: Get, secure: SecureServer, eventually: Callable[[Callable[[], bool]], None]
+) -> None:
     with pytest.raises(http.ConnectError, match=r"127\.0\.0\.1:\d+: .*CERTIFICATE_VERIFY_FAILED.*handshake") as caught:
         get(secure.url)
     assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
     assert caught.value.__cause__.verify_code != 0
     assert str(caught.value.request.url) == secure.url
+    # The server is told why.
+    eventually(lambda: any("UNKNOWN_CA" in each for each in secure.handshake_errors))
 
 
 def test_the_name_must_fit(get: Get, certificates: Path, trusting: ssl.SSLContext) -> None:

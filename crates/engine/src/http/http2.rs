@@ -36,7 +36,7 @@ const HEAD_BYTES_MAX: u32 = 64 * 1024;
 /// close the connection.
 const FIRST_STREAMS_MAX: usize = 1;
 /// After so many reads in a row the rest of the loop has its turn: a peer that floods must not stop it.
-const READS_PER_TURN: u32 = 64;
+const READS_PER_TURN: u32 = 16;
 
 type Driver = http2::Connection<WatchedStream, SentBody, Spawner>;
 
