@@ -13,7 +13,7 @@ import textwrap
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -41,7 +41,7 @@ def server() -> Iterator[HttpServer]:
         yield server
 
 
-def get(client: HttpClient, url: str, **settings: Any) -> asyncio.Future[RawResponse]:
+def get(client: HttpClient, url: str, **settings: Any) -> Awaitable[RawResponse]:
     return client.fetch(asyncio.get_running_loop(), "GET", url, [], None, **{**LIMITS, **settings})
 
 
@@ -72,13 +72,19 @@ def test_requests_of_one_turn_run_at_once(run: Run, server: HttpServer) -> None:
 
 
 @each_loop
-def test_a_cancelled_future_drops_its_request(run: Run, server: HttpServer) -> None:
+def test_a_request_ends_with_the_task_that_awaits_it(run: Run, server: HttpServer) -> None:
     async def main() -> None:
         client = HttpClient(max_connections=1)
-        blocked = [get(client, f"{server.url}/delay/5000") for _ in range(3)]
-        await until(lambda: client.statistics()["requests_waiting"] == 2)
-        for future in blocked:
-            future.cancel()
+
+        async def ask() -> RawResponse:
+            return await get(client, f"{server.url}/delay/5000")
+
+        blocked = [asyncio.ensure_future(ask()) for _ in range(3)]
+        given_up = get(client, f"{server.url}/delay/5000")
+        await until(lambda: client.statistics()["requests_waiting"] == 3)
+        for task in blocked:
+            task.cancel()
+        del given_up
         assert (await get(client, server.url)).status == 200
         numbers = client.statistics()
         assert (numbers["requests_in_flight"], numbers["requests_waiting"]) == (0, 0)

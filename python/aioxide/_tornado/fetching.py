@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from aioxide.http import _exceptions as http
@@ -139,7 +139,7 @@ async def carry_out(cores: Cores, fetch: Fetch) -> HTTPResponse:
 
 
 async def _send(core: HttpClient, message: Request, fetch: Fetch) -> RawResponse:
-    def start(body: bytes | Upload | None) -> asyncio.Future[RawResponse]:
+    def start(body: bytes | Upload | None) -> Awaitable[RawResponse]:
         url, fields = wire_url(message), message.headers._list
         return core.fetch(
             asyncio.get_running_loop(), message.method, url, fields, body, stream=fetch.streams, **timeouts(message)
@@ -173,7 +173,7 @@ async def _stream(fetch: Fetch, raw: RawResponse, message: Request) -> bytes:
 
 
 async def _send_produced(
-    producer: Callable[..., Any], message: Request, start: Callable[[Upload], asyncio.Future[RawResponse]]
+    producer: Callable[..., Any], message: Request, start: Callable[[Upload], Awaitable[RawResponse]]
 ) -> RawResponse:
     """Send what the producer writes, as it writes it."""
     upload, loop = Source(message).upload, asyncio.get_running_loop()

@@ -23,7 +23,7 @@ from ._proxies import ProxyTypes, URLPattern, get_environment_proxies
 from ._query import QueryParams, QueryParamTypes
 from ._redirects import redirected_request
 from ._request import Request
-from ._response import Encoding, Response
+from ._response import SET_COOKIE, Encoding, Response
 from ._retry import Retry
 from ._transports.default import NativeTransport
 from ._urls import URL, URLTypes
@@ -388,7 +388,7 @@ class BaseClient:
 
     def _receive(self, response: Response) -> None:
         """Store the cookies that the response sets."""
-        if response.headers._first(b"set-cookie") is not None:
+        if response._has_field(SET_COOKIE, "set-cookie"):
             self._cookies.extract_cookies(response)
 
     def _finish_plain(self, response: Response) -> Response:

@@ -239,3 +239,18 @@ def _raw_body(content: Any) -> Body:
     if isinstance(content, (bytes, bytearray, memoryview)):
         return bytes(content)
     return body_stream(content)
+
+
+def encode_response_body(content: Any, text: str | None, html: str | None, json: Any) -> tuple[str | None, Any]:
+    """The Content-Type that the body of a response has by itself, and the body; at most one of them counts."""
+    if content is not None:
+        return None, content.encode() if isinstance(content, str) else content
+    if text is not None:
+        return "text/plain; charset=utf-8", text.encode()
+    if html is not None:
+        return "text/html; charset=utf-8", html.encode()
+    if json is not None:
+        from json import dumps
+
+        return "application/json", dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return None, None

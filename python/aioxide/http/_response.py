@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from ._content import AsyncByteStream, ByteStream, SyncByteStream, body_stream
+from ._content import AsyncByteStream, ByteStream, LostBody, SyncByteStream, body_stream, encode_response_body
 from ._cookies import Cookies
 from ._decoders import ContentDecoder, LineDecoder, content_decoder
 from ._exceptions import DecodingError, HTTPStatusError, ResponseNotRead, StreamClosed, StreamConsumed
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Encoding = str | Callable[[bytes], str]
 
+# The bits of RawResponse.notable.
+SET_COOKIE, _CONTENT_ENCODING, _LOCATION = 1, 2, 4
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KINDS = {1: "Informational response", 3: "Redirect response", 4: "Client error", 5: "Server error"}
 
 
@@ -43,7 +46,6 @@ class Response:
     """
 
     status_code: int
-    headers: Headers
     default_encoding: Encoding
     history: list[Response]
     """The redirects that led here, oldest first."""
@@ -58,6 +60,8 @@ class Response:
 
     # What most responses never set stays on the class: there is one of these per request.
     _raw: RawResponse | None = None
+    _headers: Headers | None = None
+    _stream: Any = None
     _content: bytes | None = None
     _received = 0
     _elapsed: float | None = None
@@ -85,9 +89,9 @@ class Response:
         self._extensions = {} if extensions is None else dict(extensions)
         self.history = [] if history is None else list(history)
         if stream is not None:
-            self.stream: Any = stream
+            self.stream = stream
             return
-        content_type, body = _encode_response_body(content, text, html, json)
+        content_type, body = encode_response_body(content, text, html, json)
         if body is not None and not isinstance(body, bytes):
             self.stream = body_stream(body)
             if "content-length" not in self.headers and "transfer-encoding" not in self.headers:
@@ -104,9 +108,11 @@ class Response:
         else:
             self.read()
 
-    def _set_up(self, status_code: int, headers: Headers, request: Request | None, default_encoding: Encoding) -> None:
+    def _set_up(
+        self, status_code: int, headers: Headers | None, request: Request | None, default_encoding: Encoding
+    ) -> None:
         self.status_code = status_code
-        self.headers = headers
+        self._headers = headers
         self.default_encoding = default_encoding
         self._request = request
 
@@ -122,7 +128,7 @@ class Response:
     ) -> Response:
         """Wrap the core's answer; `stream_type` is None when its body is there already."""
         self = cls.__new__(cls)
-        self._set_up(raw.status, Headers._adopt(raw.headers), request, default_encoding)
+        self._set_up(raw.status, None, request, default_encoding)
         self.history = []
         self._raw = raw
         self._started = started
@@ -133,7 +139,7 @@ class Response:
             return self
         body = raw.body or b""
         self._received = len(body)
-        if self.headers._first(b"content-encoding") is None:
+        if not raw.notable & _CONTENT_ENCODING:
             self._settle(body)
         else:
             decoder = self._decoder()
@@ -149,6 +155,35 @@ class Response:
             self._elapsed = perf_counter() - self._started
 
     # What the status line and the headers say.
+
+    @property
+    def headers(self) -> Headers:
+        """The headers."""
+        if self._headers is None:
+            # Made when somebody asks: there is an answer of the core's then.
+            self._headers = Headers._adopt([] if self._raw is None else self._raw.headers)
+        return self._headers
+
+    @headers.setter
+    def headers(self, headers: HeaderTypes) -> None:
+        self._headers = headers if isinstance(headers, Headers) else Headers(headers)
+
+    @property
+    def stream(self) -> Any:
+        """The body as a stream of pieces; that of a body that came whole is made when it is asked for."""
+        if self._stream is None:
+            self._stream = LostBody() if self._content is None else ByteStream(self._content)
+        return self._stream
+
+    @stream.setter
+    def stream(self, stream: Any) -> None:
+        self._stream = stream
+
+    def _has_field(self, bit: int, name: str) -> bool:
+        """Whether there is a header of this name, without making the headers where the core knows."""
+        if self._headers is None and self._raw is not None:
+            return bool(self._raw.notable & bit)
+        return name in self.headers
 
     @property
     def request(self) -> Request:
@@ -267,7 +302,7 @@ class Response:
     @property
     def has_redirect_location(self) -> bool:
         """Whether this is a redirect that can be followed: 301, 302, 303, 307 or 308 with a Location."""
-        return self.status_code in (301, 302, 303, 307, 308) and "location" in self.headers
+        return self.status_code in _REDIRECTS and self._has_field(_LOCATION, "location")
 
     def raise_for_status(self) -> Response:
         """HTTPStatusError unless the status is 2xx; gives the response itself, so that calls can be chained."""
@@ -519,19 +554,13 @@ class Response:
     def __repr__(self) -> str:
         return f"<Response [{self.status_code} {self.reason_phrase}]>"
 
-    def __getattr__(self, name: str) -> Any:
-        # The stream of a body that came whole is made only when somebody asks for it.
-        if name == "stream" and self.__dict__.get("_content") is not None:
-            self.stream = ByteStream(self.__dict__["_content"])
-            return self.stream
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
     def __getstate__(self) -> dict[str, Any]:
         # The core's answer stays behind, so what it says is copied first.
         extensions = {name: value for name, value in self.extensions.items() if name != "network_stream"}
-        dropped = ("stream", "_raw", "is_closed", "_started", "next_request")
+        kept_headers = self.headers
+        dropped = ("_stream", "_raw", "is_closed", "_started", "next_request")
         kept = {name: value for name, value in self.__dict__.items() if name not in dropped}
-        return {**kept, "_extensions": extensions}
+        return {**kept, "_headers": kept_headers, "_extensions": extensions}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -539,20 +568,6 @@ class Response:
         self._started = None
         self.next_request = None
         self.is_closed = True
-
-
-def _encode_response_body(content: Any, text: str | None, html: str | None, json: Any) -> tuple[str | None, Any]:
-    if content is not None:
-        return None, content.encode() if isinstance(content, str) else content
-    if text is not None:
-        return "text/plain; charset=utf-8", text.encode()
-    if html is not None:
-        return "text/html; charset=utf-8", html.encode()
-    if json is not None:
-        from json import dumps
-
-        return "application/json", dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-    return None, None
 
 
 def _pieces(content: bytes, size: int | None) -> Iterator[bytes]:

@@ -52,7 +52,7 @@ pub use decoder::{DecodeError, Decoder};
 pub use dial::Sockets;
 pub use domain::{domain_to_ascii, domain_to_unicode};
 pub use error::{Error, ErrorKind, Phase, Result};
-pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 pub use http_body::{Body as HttpBody, Frame as BodyFrame, SizeHint};
 pub use phases::Timings;
 pub use pool::Limits;

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use aioxide::http::{Bytes, Client, Error, HeaderMap, Request, Response, ResponseBody, Timings, Version};
+use aioxide::http::header::{CONTENT_ENCODING, LOCATION, SET_COOKIE};
+use aioxide::http::{Bytes, Client, Error, HeaderMap, HeaderName, Request, Response, ResponseBody, Timings, Version};
 use aioxide::transport::Addresses;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -63,11 +64,21 @@ struct Fields {
     text: Vec<u8>,
     /// Where each name and each value ends.
     ends: Vec<(u32, u32)>,
+    notable: u8,
 }
+
+/// The fields that every response is asked about, each with its bit in [`RawResponse::notable`].
+const NOTABLE: [(HeaderName, u8); 3] = [(SET_COOKIE, 1), (CONTENT_ENCODING, 2), (LOCATION, 4)];
 
 impl Fields {
     fn new(headers: HeaderMap) -> Self {
-        let mut fields = Self { text: Vec::with_capacity(256), ends: Vec::with_capacity(headers.len()) };
+        let mut notable = 0;
+        for (name, bit) in &NOTABLE {
+            if headers.contains_key(name) {
+                notable |= bit;
+            }
+        }
+        let mut fields = Self { text: Vec::with_capacity(256), ends: Vec::with_capacity(headers.len()), notable };
         for (name, value) in &headers {
             fields.text.extend_from_slice(name.as_str().as_bytes());
             let name_end = fields.end();
@@ -316,6 +327,12 @@ impl RawResponse {
         let fields = self.answer.headers.iter();
         let pairs: Vec<_> = fields.map(|(name, value)| (PyBytes::new(py, name), PyBytes::new(py, value))).collect();
         PyList::new(py, pairs)
+    }
+
+    /// Which of these there are among the headers: 1 for `Set-Cookie`, 2 for `Content-Encoding`, 4 for `Location`.
+    #[getter]
+    fn notable(&self) -> u8 {
+        self.answer.headers.notable
     }
 
     #[getter]

@@ -17,7 +17,7 @@ use pyo3::types::{PyDict, PyList};
 use super::answer::{self, Answer, RawResponse};
 use super::convert::{self, RequestBody, Terms};
 use super::many::FetchMany;
-use super::on_loop::{Job, cancel_with, native_handle};
+use super::on_loop::{Job, PendingResponse, native_handle};
 use super::outbox::{Delivery, Outcome, Slot};
 use super::tls::ContextConnector;
 use super::upload::Upload;
@@ -137,16 +137,17 @@ impl HttpClient {
         Ok(Self { pools: Arc::new(pools) })
     }
 
-    /// Starts a request, and gives the future of its response. Cancelling the future drops the request.
+    /// Starts a request, and gives an awaitable of its response. Dropping that, or cancelling the task that awaits it, drops
+    /// the request.
     #[pyo3(signature = (r#loop, method, url, headers, body, *, connect_timeout, read_timeout, write_timeout,
                         pool_timeout, total_timeout, max_redirects=0, stream=false, server_name=None))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
-    fn fetch<'py>(
+    fn fetch(
         &self,
-        r#loop: &Bound<'py, PyAny>,
+        r#loop: &Bound<'_, PyAny>,
         method: &str,
         url: &str,
-        headers: &Bound<'py, PyList>,
+        headers: &Bound<'_, PyList>,
         body: Option<RequestBody>,
         connect_timeout: Option<f64>,
         read_timeout: Option<f64>,
@@ -156,20 +157,14 @@ impl HttpClient {
         max_redirects: u32,
         stream: bool,
         server_name: Option<&str>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    ) -> PyResult<PendingResponse> {
         let (py, event_loop) = (r#loop.py(), r#loop);
         self.pools.check_open()?;
         let timeouts = timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
         let request = convert::request(method, url, headers, body, Terms { timeouts, max_redirects, server_name })?;
         let native = native_handle(event_loop)?;
+        let request = request.map_err(|error| convert::exception(py, &error))?;
         let future = event_loop.call_method0(intern!(py, "create_future"))?;
-        let request = match request {
-            Ok(request) => request,
-            Err(error) => {
-                future.call_method1(intern!(py, "set_exception"), (convert::exception(py, &error),))?;
-                return Ok(future);
-            }
-        };
         let delivery = Delivery::to_future(event_loop, &future);
         let job = match native {
             Some(handle) => {
@@ -179,8 +174,7 @@ impl HttpClient {
             }
             None => Job::Remote(self.spawn_in_background(py, request, stream, delivery)?),
         };
-        cancel_with(&future, job)?;
-        Ok(future)
+        Ok(PendingResponse::new(future.unbind(), job))
     }
 
     /// Sends a request and blocks the calling thread until its response is there. Other threads run meanwhile; a

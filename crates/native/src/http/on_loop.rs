@@ -3,11 +3,13 @@
 use std::sync::{Mutex, PoisonError};
 
 use aioxide::JoinHandle;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::background::RemoteTask;
+use super::waiting::Waiting;
 use crate::engine::ReachedHandle;
 use crate::event_loop::Loop;
 
@@ -52,25 +54,62 @@ impl Drop for Job {
     }
 }
 
-/// The done callback of a future: drops the request of a future that was cancelled.
+/// What `fetch` gives: an awaitable of the response. Dropping it, which is what a cancelled task does, drops the request.
 #[pyclass(module = "aioxide._native", frozen)]
-struct Canceller {
+pub struct PendingResponse {
+    future: Py<PyAny>,
+    waiting: Waiting,
     job: Job,
 }
 
-#[pymethods]
-impl Canceller {
-    fn __call__(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
-        if future.call_method0(intern!(future.py(), "cancelled"))?.is_truthy()? {
-            self.job.cancel();
-        }
-        Ok(())
+impl PendingResponse {
+    pub fn new(future: Py<PyAny>, job: Job) -> Self {
+        Self { future, waiting: Waiting::default(), job }
     }
 }
 
-/// Ties `job` to `future`.
-pub fn cancel_with(future: &Bound<'_, PyAny>, job: Job) -> PyResult<()> {
-    let py = future.py();
-    let canceller = Bound::new(py, Canceller { job })?;
-    future.call_method1(intern!(py, "add_done_callback"), (canceller,)).map(drop)
+#[pymethods]
+impl PendingResponse {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(yielded) = self.waiting.go_on(py) {
+            return yielded;
+        }
+        let future = self.future.bind(py);
+        if let Some(yielded) = self.waiting.begin(future)? {
+            return yielded;
+        }
+        let response = future.call_method0(intern!(py, "result"))?;
+        Err(PyStopIteration::new_err((response.unbind(),)))
+    }
+
+    /// Raises what was thrown in, a cancellation above all. The request is dropped at once: the exception's traceback may
+    /// keep this alive for long.
+    #[pyo3(signature = (kind, value=None, _traceback=None))]
+    fn throw<'py>(
+        &self,
+        kind: Bound<'py, PyAny>,
+        value: Option<Bound<'py, PyAny>>,
+        _traceback: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.job.cancel();
+        Err(PyErr::from_value(value.unwrap_or(kind)))
+    }
+
+    /// Drops the request.
+    fn close(&self) {
+        self.job.cancel();
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.future)?;
+        self.waiting.traverse(&visit)
+    }
 }
