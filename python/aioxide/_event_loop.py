@@ -294,15 +294,20 @@ class EventLoop(_native.Loop, ChildrenMixin):
         )
         # No data may reach the new protocol before its connection_made().
         lower.pause_reading()
+        early = _taken_from_reader(protocol) if server_side else b""
         lower.set_protocol(tls)
-        begin = self.call_soon(tls.connection_made, lower)
-        read_on = self.call_soon(lower.resume_reading)
+        steps = [self.call_soon(tls.connection_made, lower)]
+        if early:
+            steps.append(self.call_soon(tls.data_received, early))
+        steps.append(self.call_soon(lower.resume_reading))
         try:
             await waiter
         except BaseException:
             lower.close()
-            begin.cancel()
-            read_on.cancel()
+            for step in steps:
+                step.cancel()
+            # The exception is the waiter's, and its traceback has this frame: they would keep each other alive.
+            del waiter
             raise
         return cast(asyncio.Transport, tls)
 
@@ -432,6 +437,19 @@ class EventLoop(_native.Loop, ChildrenMixin):
 
 
 _open_loops: weakref.WeakSet[EventLoop] = weakref.WeakSet()
+
+
+def _taken_from_reader(protocol: asyncio.BaseProtocol) -> bytes:
+    """What a stream's reader was fed before TLS began: the peer's handshake. The reader has it no more.
+
+    Left where it is, it would be read as if it had come encrypted.
+    """
+    reader = getattr(protocol, "_stream_reader", None) if isinstance(protocol, asyncio.StreamReaderProtocol) else None
+    if reader is None:
+        return b""
+    early = bytes(reader._buffer)
+    reader._buffer.clear()
+    return early
 
 
 def _after_fork_in_child() -> None:

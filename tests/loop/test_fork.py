@@ -109,10 +109,19 @@ async def main():
     loop.add_reader(one, lambda: heard.done() or heard.set_result(one.recv(10)))
     loop.add_signal_handler(signal.SIGUSR1, int)
     await asyncio.sleep(0.01)
-    pid = os.fork()
-    if pid == 0:
-        sys.exit(7)
-    _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+    parted = loop.create_future()
+
+    # A callback's, since no task may go on in a child: asyncio forgets there which loop is running.
+    def part():
+        pid = os.fork()
+        if pid == 0:
+            # Since Python 3.14 a child knows none of its parent's tasks: they are destroyed instead of cancelled.
+            logging.disable()
+            sys.exit(7)
+        parted.set_result(pid)
+
+    loop.call_soon(part)
+    _, status = await asyncio.to_thread(os.waitpid, await parted, 0)
     assert os.waitstatus_to_exitcode(status) == 7
     other.send(b"heard")
     assert await asyncio.wait_for(heard, 5) == b"heard"

@@ -152,7 +152,10 @@ def test_a_bytearray_may_be_changed_once_it_was_written(runner: asyncio.Runner, 
 
 
 @pytest.mark.parametrize("thing", [None, "text", 1, [b"list"], object()])
-def test_what_is_no_data(runner: asyncio.Runner, thing: Any) -> None:
+def test_what_is_no_data(runner: asyncio.Runner, loop_factory: LoopFactory, thing: Any) -> None:
+    if thing is None and name_of(loop_factory) == "asyncio" and sys.version_info >= (3, 15):
+        pytest.skip("asyncio's writelines() passes over what is false")
+
     async def main() -> None:
         transport, protocol, _accepted, peer = await connected()
         with pytest.raises(TypeError):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import sys
 from typing import Any
 
 import pytest
@@ -98,6 +99,43 @@ def test_stream_writer_start_tls(
             await finish(writer)
 
     run(runner, main())
+
+
+def test_a_handshake_that_began_early_is_no_plaintext(
+    runner: asyncio.Runner, server_context: ssl.SSLContext, client_context: ssl.SSLContext, loop_factory: Any
+) -> None:
+    """What the reader holds as the server's side begins is the peer's handshake, and never read as if encrypted."""
+    if sys.version_info < (3, 14) and loop_factory is asyncio.new_event_loop:
+        pytest.skip("asyncio leaves it in the reader")
+    read: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not reader._buffer:  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
+        try:
+            await writer.start_tls(server_context)
+            read.append(await reader.readline())
+            writer.write(read[-1].upper())
+        except ssl.SSLError:
+            read.append(b"refused")
+        await finish(writer)
+
+    async def main() -> None:
+        async with streaming(serve, None) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            await writer.start_tls(client_context, server_hostname="localhost")
+            writer.write(b"quiet\n")
+            assert await reader.readline() == b"QUIET\n"
+            await finish(writer)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"injected\n")
+            await writer.drain()
+            with contextlib.suppress(ConnectionError):
+                await asyncio.wait_for(reader.read(), 10)
+            await finish(writer)
+
+    run(runner, main())
+    assert read == [b"quiet\n", b"refused"]
 
 
 def test_a_proxy_over_tls(

@@ -274,6 +274,11 @@ impl TlsTransport {
         slf.clone().unbind()
     }
 
+    #[getter(_app_reading_paused)]
+    fn reading_paused(&self, py: Python<'_>) -> bool {
+        self.state.borrow(py).connection.is_reading_paused()
+    }
+
     /// The transport below.
     #[getter(_transport)]
     fn lower_transport(&self, py: Python<'_>) -> Option<Py<PyAny>> {
