@@ -13,18 +13,26 @@ Without being asked, every loop keeps its last records, as an aircraft's flight 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, ParamSpec, Self, TypeVar, cast
 
 from .. import _native
+from ._dump import dump, dump_on_freeze, dump_on_signal
+from ._export import write as _write
 from ._freeze import Freeze, freeze_threshold, on_freeze, set_freeze_threshold
 from ._metrics import instrument, prometheus
 
 __all__ = [
     "Freeze",
     "Recording",
+    "dump",
+    "dump_on_freeze",
+    "dump_on_signal",
     "freeze_threshold",
     "instrument",
     "level",
@@ -39,13 +47,35 @@ __all__ = [
     "waiting",
 ]
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 
 class Recording:
-    """A recording, under way inside its `with` block and readable after it. Made by `record()`."""
+    """A recording, under way inside its `with` block and readable after it. Made by `record()`.
 
-    def __init__(self, records_per_thread: int) -> None:
+    It also decorates a function or a coroutine function, each call of which is recorded.
+    """
+
+    def __init__(self, records_per_thread: int, to: str | os.PathLike[str] | None = None) -> None:
         self._records_per_thread = records_per_thread
+        self._to = to
         self._data: dict[str, Any] | None = None
+
+    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        """Record every call of `function`, or every run of the coroutines that it makes."""
+
+        @functools.wraps(function)
+        def record_call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            with self:
+                return function(*args, **kwargs)
+
+        @functools.wraps(function)
+        async def record_coroutine(*args: _P.args, **kwargs: _P.kwargs) -> Any:
+            with self:
+                return await cast(Any, function)(*args, **kwargs)
+
+        return cast(Callable[_P, _R], record_coroutine) if inspect.iscoroutinefunction(function) else record_call
 
     def __enter__(self) -> Self:
         if not _native.timeline_start(self._records_per_thread):
@@ -56,6 +86,15 @@ class Recording:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._data = _native.timeline_stop()
+        if self._to is not None:
+            self.save(self._to)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the recording to a file, in a format that `dump` knows.
+
+        Raises `RuntimeError` before the `with` block has ended, and what `dump` raises.
+        """
+        _write(path, self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """The recording as plain data, all times in nanoseconds since its start.
@@ -74,14 +113,16 @@ class Recording:
         return self._data
 
 
-def record(records_per_thread: int = 1_000_000) -> Recording:
-    """Record what every aioxide loop and marked thread of the process does inside a `with` block.
+def record(records_per_thread: int = 1_000_000, *, to: str | os.PathLike[str] | None = None) -> Recording:
+    """Record what every aioxide loop and marked thread of the process does inside a `with` block, or a function.
 
-    `records_per_thread` bounds the memory (16 to 32 bytes each); what does not fit is counted as dropped.
+    `to` is a file that the recording is written to when it ends: see `dump` for the formats.
+
+    `records_per_thread` bounds the memory (32 bytes each); what does not fit is counted as dropped.
 
     Raises `RuntimeError` (on entering) if a recording is under way.
     """
-    return Recording(records_per_thread)
+    return Recording(records_per_thread, to)
 
 
 def snapshot() -> dict[str, Any]:

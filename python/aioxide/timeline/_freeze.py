@@ -112,18 +112,21 @@ def on_freeze(hook: Callable[[Freeze], object]) -> Callable[[], None]:
     return remove
 
 
-def report(loop: asyncio.AbstractEventLoop, facts: dict[str, Any]) -> str:
-    """Log a freeze, hand it to the hooks, and give what the picture keeps of it, as JSON. Called by the engine."""
+def describe(loop: asyncio.AbstractEventLoop, facts: dict[str, Any]) -> tuple[Freeze, str]:
+    """A freeze, and what the picture keeps of it, as JSON. Called by the engine."""
     facts["stack"] = tuple(map(tuple, facts["stack"]))
     freeze = Freeze(loop, **facts)
+    return freeze, json.dumps(facts | {"verdict": freeze.verdict})
+
+
+def report(freeze: Freeze) -> None:
+    """Log a freeze, and hand it to the hooks. Called by the engine, once the picture shows it."""
     _logger.log(logging.WARNING if freeze.is_own_fault else logging.INFO, "%s", freeze)
     for hook in tuple(_hooks):
         try:
             hook(freeze)
         except Exception as error:  # noqa: BLE001 - a hook must not end the loop
-            loop.call_exception_handler({"message": f"the freeze hook {hook!r} failed", "exception": error})
-    facts["verdict"] = freeze.verdict
-    return json.dumps(facts)
+            freeze.loop.call_exception_handler({"message": f"the freeze hook {hook!r} failed", "exception": error})
 
 
 def look(tid: int) -> tuple[list[tuple[str, int, str]], str | None, list[tuple[int, str]]] | None:

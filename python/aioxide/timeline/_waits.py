@@ -15,6 +15,7 @@ _COROUTINES: Final = {
     ("asyncio/tasks.py", "wait_for"): "tasks",
     ("asyncio/tasks.py", "_wait_for_one"): "tasks",
     ("asyncio/taskgroups.py", "TaskGroup._aexit"): "tasks",
+    ("asyncio/taskgroups.py", "TaskGroup.__aexit__"): "tasks",
     ("asyncio/locks.py", "Lock.acquire"): "lock",
     ("asyncio/locks.py", "Event.wait"): "lock",
     ("asyncio/locks.py", "Condition.wait"): "lock",

@@ -41,6 +41,14 @@ pub enum LaneKind {
 }
 
 impl LaneKind {
+    const ALL: [Self; 5] = [Self::Loop, Self::Task, Self::Callback, Self::Thread, Self::Request];
+
+    /// The kind that exports call so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
     /// The kind's name in exports.
     #[must_use]
     pub fn as_str(self) -> &'static str {

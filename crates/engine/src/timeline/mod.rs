@@ -10,7 +10,7 @@
 //!   recorder   what a loop says of itself: its steps, its waits, its statistics
 //!   watchdog   a thread that looks at loops whose step takes long; collector: when the host collected garbage
 //!   freeze     what it saw, and what that means
-//!   recording  from records to slices, wakes and marks
+//!   recording  from records to slices, wakes and marks; perfetto: as a trace for that tool
 //! ```
 //!
 //! Three levels ([`Level`]): *counters* only counts. *Flight*, the default, keeps the last records of each thread, at
@@ -27,6 +27,7 @@ mod clock;
 mod collector;
 mod freeze;
 mod lanes;
+mod perfetto;
 mod record;
 mod recorder;
 mod recording;
@@ -40,6 +41,7 @@ pub use clock::{Clock, ticks};
 pub use collector::{collection_begins, collection_ends};
 pub use freeze::{Cause, Frame, Judgement, Sight};
 pub use lanes::{LaneId, LaneInfo, LaneKind, NameId, name};
+pub use perfetto::perfetto;
 pub use record::Woken;
 pub use recorder::{Pulse, Recorder, Slow, Step, set_slow_threshold, slow_threshold};
 pub use recording::{Freeze, Recording, Slice, State};

@@ -23,6 +23,14 @@ pub enum State {
 }
 
 impl State {
+    const ALL: [Self; 4] = [Self::Run, Self::Ready, Self::Wait, Self::Park];
+
+    /// The state that exports call so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
     /// The state's name in exports.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -116,9 +116,10 @@ pub fn report(event_loop: &Bound<'_, Loop>, recorder: &Recorder, slow: &Slow) ->
     facts
         .set_item("duration_s", std::time::Duration::from_nanos(clock.span_ns(slow.end - slow.start)).as_secs_f64())?;
     facts.set_item("callback", slow.name.text())?;
-    let text: String = helpers(py)?.call_method1(intern!(py, "report"), (event_loop, facts))?.extract()?;
+    let described = helpers(py)?.call_method1(intern!(py, "describe"), (event_loop, facts))?;
+    let (freeze, text): (Bound<'_, PyAny>, String) = described.extract()?;
     recorder.mark_freeze(slow, &text);
-    Ok(())
+    helpers(py)?.call_method1(intern!(py, "report"), (freeze,)).map(drop)
 }
 
 fn facts<'py>(py: Python<'py>, judgement: &Judgement) -> PyResult<Bound<'py, PyDict>> {

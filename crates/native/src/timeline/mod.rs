@@ -1,8 +1,9 @@
 //! What Python shows of itself to the recorder.
 //!
 //! [`lanes`] knows the lane of each task and the name of each callback; [`waits`] what a suspended task waits for;
-//! [`executor`] shows what executor threads do; [`numbers`] what a loop counts; [`freezes`] reports frozen loops; [`functions`] is what `aioxide.timeline` is made of.
+//! [`executor`] shows what executor threads do; [`numbers`] what a loop counts; [`dump`] writes recordings for other tools; [`freezes`] reports frozen loops; [`functions`] is what `aioxide.timeline` is made of.
 
+mod dump;
 mod executor;
 mod freezes;
 mod functions;
@@ -21,5 +22,6 @@ pub use waits::waits_for;
 pub fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
     functions::add(module)?;
     freezes::add(module)?;
+    module.add_function(wrap_pyfunction!(dump::timeline_perfetto, module)?)?;
     module.add_class::<executor::ExecutorCall>()
 }
