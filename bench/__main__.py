@@ -46,7 +46,7 @@ def main() -> int:
         for row in chosen:
             print(f"{row.name:<20}{row.title}")
         return 0
-    taking_part = [*contenders.TLS_LOOPS, *contenders.CLIENTS]
+    taking_part = [*contenders.TLS_LOOPS, contenders.FLOOR, *contenders.CLIENTS]
     versions = {name: found for name in taking_part if (found := contenders.version(name)) is not None}
     facts = machine.facts()
     print(machine.in_words(facts))

@@ -14,7 +14,8 @@ import threading
 import time
 from typing import Any
 
-from bench.contenders import loop_factory
+from bench import floor
+from bench.contenders import FLOOR, loop_factory
 from bench.jobs import LOOP_JOBS, SERVERS
 
 
@@ -30,6 +31,8 @@ def end_with_input() -> None:
 
 def serve(contender: str, job: str) -> None:
     """Run an echo server until the harness goes away."""
+    if contender == FLOOR:
+        floor.serve()
     threading.Thread(target=end_with_input, daemon=True).start()
     with asyncio.Runner(loop_factory=loop_factory(contender)) as runner:
         runner.run(SERVERS[job](lambda port: say({"port": port})))

@@ -7,6 +7,8 @@ import importlib
 import importlib.metadata
 from collections.abc import Callable
 
+from bench import floor
+
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 # name: (distribution, module, attribute that makes a loop)
@@ -22,6 +24,9 @@ TLS_LOOPS: dict[str, tuple[str, str, str]] = LOOPS | {
     "aiofastnet": ("aiofastnet", "bench.contenders", "aiofastnet_on_asyncio"),
     "aiofastnet-uvloop": ("aiofastnet", "bench.contenders", "aiofastnet_on_uvloop"),
 }
+
+# No contender, but what is left of the TLS rows' work where there is no loop: libssl in a C program.
+FLOOR = "libssl"
 
 # name: (distributions that it needs, loop that it runs on; none for a client that has no event loop)
 CLIENTS: dict[str, tuple[tuple[str, ...], str | None]] = {
@@ -67,6 +72,8 @@ def distributions(name: str) -> tuple[str, ...]:
 
 def version(name: str) -> str | None:
     """The versions of a contender's packages, or None where one of them is not installed."""
+    if name == FLOOR:
+        return floor.version()
     try:
         return (
             ", ".join(f"{each} {importlib.metadata.version(each)}" for each in distributions(name))

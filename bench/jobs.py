@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, cast
 
 # Told the port that a server listens on, once it does.
@@ -41,18 +42,23 @@ async def serve_protocol(announce: Announce, context: ssl.SSLContext | None = No
     await serve_forever(server, announce)
 
 
+def make_certificate(folder: Path | str) -> None:
+    """Write a certificate (ECDSA, P-256) and its key into a folder."""
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-keyout", f"{folder}/key", "-out", f"{folder}/certificate", "-days", "2", "-subj", "/CN=localhost"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+
+
 def server_context() -> ssl.SSLContext:
-    """A server's context with the defaults, and a certificate (ECDSA, P-256) made for the occasion."""
+    """A server's context with the defaults, and a certificate made for the occasion."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            [
-                *("openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-                *("-keyout", f"{folder}/key", "-out", f"{folder}/certificate", "-days", "2", "-subj", "/CN=localhost"),
-            ],
-            check=True,
-            capture_output=True,
-        )
+        make_certificate(folder)
         context.load_cert_chain(f"{folder}/certificate", f"{folder}/key")
     return context
 

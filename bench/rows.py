@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from bench.contenders import CLIENTS, LOOPS, TLS_LOOPS
+from bench.contenders import CLIENTS, FLOOR, LOOPS, TLS_LOOPS
 
 Kind = Literal["server", "loop", "client"]
 Protocol = Literal["tcp", "udp", "tls", "handshakes", "resumptions"]
@@ -40,15 +40,18 @@ def echo(job: str, title: str, connections: int, bytes_each: int) -> Row:
     return Row(name, f"{title}, {size} × {connections} {plural}", "round trip", "server", job, connections, bytes_each)
 
 
+TLS_CONTENDERS = (*TLS_LOOPS, FLOOR)
+
+
 def tls_echo(job: str, title: str, connections: int, bytes_each: int) -> Row:
     row = echo(job, title, connections, bytes_each)
     name = row.name.replace("tcp-tls-", "tls-")
-    return replace(row, name=name, contenders=tuple(TLS_LOOPS), protocol="tls")
+    return replace(row, name=name, contenders=TLS_CONTENDERS, protocol="tls")
 
 
 def handshakes(kind: Protocol, title: str) -> Row:
     name = f"tls-{kind}"
-    return Row(name, title, "connection", "server", "tls-protocol", 1, 1, protocol=kind, contenders=tuple(TLS_LOOPS))
+    return Row(name, title, "connection", "server", "tls-protocol", 1, 1, protocol=kind, contenders=TLS_CONTENDERS)
 
 
 ROWS: tuple[Row, ...] = (
@@ -73,6 +76,7 @@ ROWS: tuple[Row, ...] = (
     tls_echo("tls-protocol", "TLS echo, protocol", 10, 1024),
     tls_echo("tls-protocol", "TLS echo, protocol", 10, 64 * 1024),
     tls_echo("tls-streams", "TLS echo, streams", 10, 1024),
+    tls_echo("tls-protocol", "TLS bulk (op/s is MiB/s each way), protocol", 1, 1024 * 1024),
     handshakes("handshakes", "TLS connections, a full handshake each"),
     handshakes("resumptions", "TLS connections, each resuming a session"),
     Row("call_soon", "call_soon, 100 chains of callbacks", "callback", "loop", "call_soon", operations=50_000),
