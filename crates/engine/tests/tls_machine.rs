@@ -221,6 +221,12 @@ impl Peer {
         }
     }
 
+    fn resume(&mut self) {
+        if self.connection.resume_reading() {
+            self.receive(&[]);
+        }
+    }
+
     fn write(&mut self, data: &[u8], is_held: bool) {
         if !self.connection.accepts_writes() {
             return;
@@ -342,11 +348,7 @@ fn act(random: &mut Random, peer: &mut Peer) {
             peer.write(&data, random.one_in(2));
         }
         5 => drop(peer.connection.pause_reading()),
-        6 | 7 => {
-            if peer.connection.resume_reading() {
-                peer.receive(&[]);
-            }
-        }
+        6 | 7 => peer.resume(),
         8 => peer.pause_lower(true),
         9 | 10 => peer.pause_lower(false),
         _ if random.one_in(8) => peer.close(),
@@ -370,9 +372,7 @@ fn settle(random: &mut Random, peers: &mut [Peer; 2], is_corrupt: bool) {
         }
         for from in [0, 1] {
             peers[from].pause_lower(false);
-            if peers[from].connection.resume_reading() {
-                peers[from].receive(&[]);
-            }
+            peers[from].resume();
             deliver(random, peers, from, false);
             if peers[from].is_done && peers[from].wire.is_empty() && !std::mem::replace(&mut is_ended[1 - from], true) {
                 peers[1 - from].end_input();
