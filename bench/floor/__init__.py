@@ -38,4 +38,4 @@ def serve() -> None:
     from bench.jobs import make_certificate
 
     make_certificate(FOLDER)
-    os.execv(PROGRAM, [PROGRAM, FOLDER / "certificate", FOLDER / "key"])
+    os.execv(PROGRAM, (PROGRAM, FOLDER / "certificate", FOLDER / "key"))
