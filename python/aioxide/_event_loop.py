@@ -54,12 +54,23 @@ class EventLoop(_native.Loop, ChildrenMixin):
     'done'
     """
 
+    # What asyncio's loop and ours keep in attributes. While a loop's `__dict__` is empty, the interpreter takes methods
+    # from the class without a look into it; a name that is missing here is found in the `__dict__` all the same.
+    __slots__ = (
+        *("_asyncgens", "_asyncgens_shutdown_called", "_clock_resolution", "_coroutine_origin_tracking_enabled"),
+        *("_coroutine_origin_tracking_saved_depth", "_csock", "_current_handle", "_default_executor"),
+        *("_exception_handler", "_executor_shutdown_called", "_hooks_before", "_internal_fds", "_old_agen_hooks"),
+        *("_ready", "_scheduled", "_selector", "_signal_handlers", "_ssock", "_stopping", "_timer_cancelled_count"),
+        *("_transports", "_unix_server_sockets", "_wakeup_fd_before", "_watcher", "slow_callback_duration"),
+    )
+
     # The pair of sockets by which signals wake the loop: made when the loop first runs in the main thread.
-    _ssock: socket.socket | None = None
-    _csock: socket.socket | None = None
-    _internal_fds = 0
+    _ssock: socket.socket | None
+    _csock: socket.socket | None
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        self._ssock = self._csock = None
+        self._internal_fds = 0
         super().__init__(cast(selectors.BaseSelector, SelectorView(self, selector)))
         self._hooks_before: Any = None
         self._wakeup_fd_before: int | None = None
@@ -435,6 +446,8 @@ class EventLoop(_native.Loop, ChildrenMixin):
             message = "Error on transport creation for incoming connection"
             self.call_exception_handler({"message": message, "exception": error, **made})
 
+
+_native.add_loop_methods(EventLoop)
 
 _open_loops: weakref.WeakSet[EventLoop] = weakref.WeakSet()
 

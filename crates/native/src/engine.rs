@@ -84,6 +84,7 @@ impl Engine {
     ///
     /// # Errors
     /// `RuntimeError` if the loop is closed.
+    #[inline]
     pub fn reach(&self, py: Python<'_>) -> PyResult<Option<Reached<'_>>> {
         let Some(taken) = self.turns.take(self.remote.remote(), py) else { return Ok(None) };
         // SAFETY: it is this thread's turn, and the reference ends with this statement.
@@ -145,6 +146,7 @@ impl Loop {
     ///
     /// # Errors
     /// `RuntimeError` if the loop is closed.
+    #[inline]
     pub fn schedule(&self, py: Python<'_>, job: Job) -> PyResult<()> {
         match self.reach(py)? {
             Some(engine) => engine.call_soon(job),

@@ -9,14 +9,16 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType};
 
+use crate::bare_call;
 use crate::engine::{Engine, Reached, closed};
 use crate::errors::os_error;
 use crate::gil_cell::GilCell;
-use crate::handle::{Args, Handle, TimerHandle};
+use crate::handle::{Args, Call, Handle, TimerHandle};
 use crate::host::{Job, PyHost};
 use crate::raw::{self, FastArgs};
+use crate::task_register;
 use crate::thread_end;
 use crate::threadsafe_handle::ThreadSafeHandle;
 use crate::timeline::LaneBook;
@@ -34,6 +36,8 @@ pub struct Loop {
     /// The thread that runs the loop, by `threading.get_ident()`; 0 while none does.
     thread: AtomicU64,
     task_factory: GilCell<Option<Py<PyAny>>>,
+    /// `{"loop": self}`, while the loop runs: what its tasks and futures are made with. It refers back to the loop.
+    keywords: GilCell<Option<Py<PyDict>>>,
     pub watches: GilCell<Watches>,
     pub scratch: GilCell<Vec<u8>>,
     pub lanes: GilCell<LaneBook>,
@@ -41,6 +45,7 @@ pub struct Loop {
 
 impl Loop {
     /// The engine, as [`Engine::reach`] gives it.
+    #[inline]
     pub fn reach(&self, py: Python<'_>) -> PyResult<Option<Reached<'_>>> {
         self.engine.reach(py)
     }
@@ -50,6 +55,7 @@ impl Loop {
         self.engine.remote()
     }
 
+    #[inline]
     pub fn check_open(&self) -> PyResult<()> {
         if self.remote().is_closed() { Err(closed()) } else { Ok(()) }
     }
@@ -63,6 +69,7 @@ impl Loop {
         }
     }
 
+    #[inline]
     pub fn is_debug(&self) -> bool {
         self.debug.load(Ordering::Relaxed)
     }
@@ -72,9 +79,10 @@ impl Loop {
         !self.is_debug() && self.task_factory.borrow(py).is_none()
     }
 
-    fn get_debug(slf: &Bound<'_, Self>, args: &FastArgs<'_, '_>) -> PyResult<Py<PyAny>> {
-        args.expect_none("get_debug")?;
-        Ok(PyBool::new(slf.py(), slf.get().is_debug()).to_owned().into_any().unbind())
+    /// `{"loop": self}`, which must not be changed, while the loop runs.
+    #[inline]
+    pub fn keywords<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyDict>> {
+        self.keywords.borrow(py).as_ref().map(|keywords| keywords.bind(py).clone())
     }
 
     pub fn cancel_timer(slf: &Bound<'_, Self>, key: TimerKey) {
@@ -91,18 +99,20 @@ impl Loop {
         slf.call_method1(intern!(py, "_callback_failed"), (handle, exception)).map(drop)
     }
 
-    fn new_handle(slf: &Bound<'_, Self>, method: &str, args: &FastArgs<'_, '_>, first: usize) -> PyResult<Handle> {
-        let py = slf.py();
+    /// What a method that schedules is asked to call: its arguments from `first` on.
+    #[inline]
+    fn asked_call(slf: &Bound<'_, Self>, method: &str, args: &FastArgs<'_, '_>, first: usize) -> PyResult<Call> {
         let context = args.keyword(method, "context")?;
         let callback =
             args.get(first).ok_or_else(|| PyTypeError::new_err(format!("{method}() is missing its callback")))?;
         if slf.get().is_debug() {
-            slf.call_method1(intern!(py, "_check_callback"), (&callback, method))?;
+            slf.call_method1(intern!(slf.py(), "_check_callback"), (&callback, method))?;
         }
-        Handle::build(slf, callback, Args::from_fast(args, first + 1)?, context)
+        Call::new(slf, callback, Args::from_fast(args, first + 1)?, context)
     }
 
     /// In debug mode a handle remembers where it was scheduled.
+    #[inline]
     fn trace(slf: &Bound<'_, Self>, handle: &Handle) -> PyResult<()> {
         if slf.get().is_debug() {
             let helpers = slf.py().import(intern!(slf.py(), "aioxide._debug"))?;
@@ -119,7 +129,17 @@ impl Loop {
             slf.call_method0(intern!(py, "_check_thread"))?;
         }
         this.check_open()?;
-        let handle = Bound::new(py, Self::new_handle(slf, "call_soon", args, 0)?)?;
+        let is_bare = bare_call::is_from_asyncio(py, args) && !this.is_debug();
+        let call = if let (true, Some(callback)) = (is_bare, args.get(0)) {
+            Call::new(slf, callback, Args::from_fast(args, 1)?, Some(args.keyword_value(0)))?
+        } else {
+            Self::asked_call(slf, "call_soon", args, 0)?
+        };
+        if is_bare {
+            this.schedule(py, Job::Call(call))?;
+            return Ok(py.None());
+        }
+        let handle = Handle::build(slf, call)?;
         Self::trace(slf, handle.get())?;
         this.schedule(py, Job::Handle(handle.clone().unbind()))?;
         Ok(handle.into_any().unbind())
@@ -129,15 +149,16 @@ impl Loop {
         let py = slf.py();
         let this = slf.get();
         this.check_open()?;
-        let handle = Self::new_handle(slf, "call_soon_threadsafe", args, 0)?;
-        Self::trace(slf, &handle)?;
+        let call = Self::asked_call(slf, "call_soon_threadsafe", args, 0)?;
         let is_owner = this.remote().remote().is_owner();
         if !is_owner && ThreadSafeHandle::is_known(py) {
-            let handle = ThreadSafeHandle::build(py, handle)?;
+            let handle = ThreadSafeHandle::build(slf, call)?;
+            Self::trace(slf, handle.as_super().get())?;
             this.schedule_threadsafe(Job::ThreadSafe(handle.clone().unbind()))?;
             return Ok(handle.into_any().unbind());
         }
-        let handle = Bound::new(py, handle)?;
+        let handle = Handle::build(slf, call)?;
+        Self::trace(slf, handle.get())?;
         let job = Job::Handle(handle.clone().unbind());
         if is_owner {
             this.schedule(py, job)?;
@@ -169,12 +190,12 @@ impl Loop {
         if slf.get().is_debug() {
             slf.call_method0(intern!(py, "_check_thread"))?;
         }
-        let handle = Self::new_handle(slf, method, args, 1)?;
+        let call = Self::asked_call(slf, method, args, 1)?;
         if when.is_nan() {
             return Err(PyValueError::new_err("a timer cannot be set for NaN seconds"));
         }
-        Self::trace(slf, &handle)?;
-        let timer = TimerHandle::build(py, handle, when)?;
+        let timer = TimerHandle::build(slf, call, when)?;
+        Self::trace(slf, timer.as_super().get())?;
         let base = timer.as_super().clone().unbind();
         Self::on_loop(slf, move |event_loop, engine| {
             let py = event_loop.py();
@@ -202,14 +223,17 @@ pub fn nanoseconds(when: f64) -> u64 {
 #[pymethods]
 impl Loop {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+    #[pyo3(signature = (*args, **_kwargs))]
+    fn new(args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        bare_call::learn(args.py());
+        task_register::install(args.py());
         Ok(Self {
             engine: Engine::new().map_err(os_error)?,
             debug: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             thread: AtomicU64::new(0),
             task_factory: GilCell::default(),
+            keywords: GilCell::default(),
             watches: GilCell::default(),
             scratch: GilCell::new(Vec::new()),
             lanes: GilCell::default(),
@@ -234,7 +258,12 @@ impl Loop {
         let engine = slf.get().reach(py)?.ok_or_else(busy)?;
         crate::timeline::watch(py)?;
         let host = PyHost::new(slf.clone().unbind());
-        thread_end::outlived(|| engine.run(&host)).map_err(|error| match error {
+        let keywords = PyDict::new(py);
+        keywords.set_item("loop", slf)?;
+        let outer = slf.get().keywords.replace(py, Some(keywords.unbind()));
+        let result = thread_end::outlived(|| engine.run(&host));
+        drop(slf.get().keywords.replace(py, outer));
+        result.map_err(|error| match error {
             RunError::Host(error) => error,
             RunError::Io(error) => error.into(),
             RunError::Busy => busy(),
@@ -335,8 +364,8 @@ impl Loop {
         args: &Bound<'_, PyTuple>,
         context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<Handle>> {
-        let handle = Handle::build(slf, callback, Args::from_tuple(args), context)?;
-        Watches::add_handle(slf, fd, handle, true)
+        let call = Call::new(slf, callback, Args::from_tuple(args), context)?;
+        Watches::add_handle(slf, fd, call, true)
     }
 
     #[pyo3(signature = (fd, callback, *args, context=None))]
@@ -347,8 +376,8 @@ impl Loop {
         args: &Bound<'_, PyTuple>,
         context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<Handle>> {
-        let handle = Handle::build(slf, callback, Args::from_tuple(args), context)?;
-        Watches::add_handle(slf, fd, handle, false)
+        let call = Call::new(slf, callback, Args::from_tuple(args), context)?;
+        Watches::add_handle(slf, fd, call, false)
     }
 
     fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -397,6 +426,9 @@ impl Loop {
         if let Some(factory) = self.task_factory.try_borrow_in_gc() {
             visit.call(&*factory)?;
         }
+        if let Some(keywords) = self.keywords.try_borrow_in_gc() {
+            visit.call(&*keywords)?;
+        }
         if let Some(lanes) = self.lanes.try_borrow_in_gc() {
             lanes.traverse(&visit)?;
         }
@@ -414,46 +446,60 @@ impl Loop {
     }
 }
 
-raw::fast_methods!(Loop; call_soon => Loop::call_soon, call_soon_threadsafe => Loop::call_soon_threadsafe, call_later => Loop::call_later, call_at => Loop::call_at, create_task => Loop::create_task, create_future => Loop::create_future, get_debug => Loop::get_debug);
+raw::fast_methods!(Loop; call_soon => Loop::call_soon, call_soon_threadsafe => Loop::call_soon_threadsafe, call_later => Loop::call_later, call_at => Loop::call_at, create_task => Loop::create_task, create_future => Loop::create_future);
+raw::flag_methods!(Loop; get_debug => Loop::is_debug);
 
 /// Adds the methods that everything calls all the time in their fastest form.
 pub fn add_methods(py: Python<'_>) -> PyResult<()> {
-    let class: Bound<'_, PyType> = py.get_type::<Loop>();
+    add_fast_methods(&py.get_type::<Loop>())
+}
+
+/// Adds the fast methods to a class below `Loop` once more. CPython calls a method of C without a detour only where the
+/// object is of the very class that has the method.
+#[pyfunction]
+pub fn add_loop_methods(loop_class: &Bound<'_, PyType>) -> PyResult<()> {
+    if !loop_class.is_subclass_of::<Loop>()? {
+        return Err(PyTypeError::new_err("not a class of loops"));
+    }
+    add_fast_methods(loop_class)
+}
+
+fn add_fast_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
     raw::add_fast_method(
-        &class,
+        class,
         c"call_soon",
         c"call_soon($self, callback, /, *args, context=None)\n--\n\nRun callback(*args) in the next turn.",
         call_soon,
     )?;
     raw::add_fast_method(
-        &class,
+        class,
         c"call_soon_threadsafe",
         c"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\ncall_soon from any thread.",
         call_soon_threadsafe,
     )?;
     raw::add_fast_method(
-        &class,
+        class,
         c"call_later",
         c"call_later($self, delay, callback, /, *args, context=None)\n--\n\nRun callback(*args) after delay seconds.",
         call_later,
     )?;
     raw::add_fast_method(
-        &class,
+        class,
         c"call_at",
         c"call_at($self, when, callback, /, *args, context=None)\n--\n\nRun callback(*args) when time() is when.",
         call_at,
     )?;
     raw::add_fast_method(
-        &class,
+        class,
         c"create_task",
         c"create_task($self, coro, **kwargs)\n--\n\nRun a coroutine as a task.",
         create_task,
     )?;
     raw::add_fast_method(
-        &class,
+        class,
         c"create_future",
         c"create_future($self, /)\n--\n\nA future of this loop.",
         create_future,
     )?;
-    raw::add_fast_method(&class, c"get_debug", c"get_debug($self, /)\n--\n\nWhether debug mode is on.", get_debug)
+    raw::add_flag_method(class, c"get_debug", c"get_debug($self, /)\n--\n\nWhether debug mode is on.", get_debug)
 }

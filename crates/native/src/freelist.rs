@@ -1,27 +1,32 @@
-//! Memory for objects that come and go all the time: kept for the next one, and freed without recursion.
+//! Objects that come and go all the time: kept for the next one, and freed without recursion.
 //!
-//! A `Handle` is made for every step of every task, and is gone a moment later. CPython keeps the memory of classes
-//! of its own that are used like that, and bounds how deep their deallocations nest (a handle whose argument is a
-//! handle whose argument is a handle, and so on); for the classes of an extension nobody does either.
+//! A `Handle` is made for every callback, and is gone a moment later. CPython keeps the memory of classes of its own
+//! that are used like that, and bounds how deep their deallocations nest (a handle whose argument is a handle whose
+//! argument is a handle, and so on); for the classes of an extension nobody does either. Here the whole object is kept,
+//! emptied of what it held, so that it need not be made again either.
 //!
-//! On a free-threaded build no memory is kept, since it comes from a heap of each thread there, and each thread counts
-//! its own deallocations.
+//! On a free-threaded build no object is kept, since its memory comes from a heap of each thread there, and each thread
+//! counts its own deallocations.
 
 use std::cell::UnsafeCell;
 
+use pyo3::Borrowed;
 use pyo3::PyClass;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-/// Freed objects kept for each class.
+/// Objects kept for each class.
 const KEPT_MAX: usize = 256;
 /// So many deallocations of a class go on inside each other before the next one is put off.
 const NESTED_MAX: u32 = 32;
 
-/// A class whose objects' memory is kept.
+/// A class whose objects are kept, and may be referred to weakly.
 pub trait Recycled: PyClass {
-    /// The class's own list: a class that extends it has objects of another size.
+    /// The class's own list: a class that extends it has other objects.
     const LIST: &'static FreeList;
+
+    /// Drops all that the object holds. What is left is never looked at before the object is filled again.
+    fn empty(slf: &Bound<'_, Self>);
 }
 
 /// What is kept for one class.
@@ -31,7 +36,8 @@ struct Inner {
     class: *mut ffi::PyTypeObject,
     /// Takes an object of the class down, and ends by freeing it.
     dealloc: Option<ffi::destructor>,
-    /// Memory of freed objects, each behind its collector's header, unknown to the collector.
+    /// Emptied objects, unknown to the collector, without a reference to them.
+    #[cfg(not(Py_GIL_DISABLED))]
     kept: Vec<*mut ffi::PyObject>,
     #[cfg(not(Py_GIL_DISABLED))]
     nesting: Nesting,
@@ -60,6 +66,7 @@ impl FreeList {
         Self(UnsafeCell::new(Inner {
             class: std::ptr::null_mut(),
             dealloc: None,
+            #[cfg(not(Py_GIL_DISABLED))]
             kept: Vec::new(),
             #[cfg(not(Py_GIL_DISABLED))]
             nesting: Nesting::new(),
@@ -99,7 +106,7 @@ impl FreeList {
     }
 }
 
-/// Has the objects of `T` come from its list and go there. To be called when the module is made, before there are any.
+/// Has the objects of `T` go to its list. To be called when the module is made, before there are any.
 pub fn install<T: Recycled>(py: Python<'_>) {
     let class = py.get_type::<T>().as_type_ptr();
     // SAFETY: attached; the class is valid, and nobody uses its slots yet.
@@ -111,50 +118,45 @@ pub fn install<T: Recycled>(py: Python<'_>) {
         let dealloc = (*class).tp_dealloc;
         T::LIST.with(|list| (list.class, list.dealloc) = (class, dealloc));
         (*class).tp_dealloc = Some(dealloc_flat::<T>);
-        if cfg!(not(Py_GIL_DISABLED)) {
-            (*class).tp_alloc = Some(alloc::<T>);
-            (*class).tp_free = Some(free::<T>);
-        }
     }
 }
 
-unsafe extern "C" fn alloc<T: Recycled>(class: *mut ffi::PyTypeObject, items: ffi::Py_ssize_t) -> *mut ffi::PyObject {
-    // SAFETY: CPython calls this attached.
-    let kept = unsafe { T::LIST.with(|list| if class == list.class { list.kept.pop() } else { None }) };
-    let Some(object) = kept else {
-        // SAFETY: as CPython's own allocator is called.
-        return unsafe { ffi::PyType_GenericAlloc(class, items) };
-    };
-    // SAFETY: the memory was an object of this class. It is filled before anybody else can see it, as after any
-    // allocation by PyO3, so the collector may know it already.
+/// An object from the list, filled by `fill`, which runs no code of others; without one, what `make` makes.
+#[cfg(not(Py_GIL_DISABLED))]
+#[inline]
+pub fn reuse_or<'py, T: Recycled, V>(
+    py: Python<'py>,
+    value: V,
+    fill: impl FnOnce(&Bound<'py, T>, V),
+    make: impl FnOnce(V) -> PyResult<Bound<'py, T>>,
+) -> PyResult<Bound<'py, T>> {
+    // SAFETY: attached. The object is a whole one of this class, which it refers to still; nobody knows it, and it gets
+    // its first reference. The collector hears of it once it is filled.
     unsafe {
-        ffi::PyObject_Init(object, class);
-        ffi::PyObject_GC_Track(object.cast());
+        let Some(object) = T::LIST.with(|list| list.kept.pop()) else { return make(value) };
+        ffi::Py_INCREF(object);
+        let object = Bound::from_owned_ptr(py, object).cast_into_unchecked();
+        fill(&object, value);
+        ffi::PyObject_GC_Track(object.as_ptr().cast());
+        Ok(object)
     }
-    object
 }
 
-unsafe extern "C" fn free<T: Recycled>(object: *mut std::ffi::c_void) {
-    let object: *mut ffi::PyObject = object.cast();
-    // SAFETY: attached; the object was taken down, only its memory is left.
-    unsafe {
-        let is_kept = T::LIST.with(|list| {
-            let is_kept = ffi::Py_TYPE(object) == list.class && list.kept.len() < KEPT_MAX;
-            if is_kept {
-                list.kept.push(object);
-            }
-            is_kept
-        });
-        if !is_kept {
-            ffi::PyObject_GC_Del(object.cast());
-        }
-    }
+/// What `make` makes: no object is kept on this build.
+#[cfg(Py_GIL_DISABLED)]
+pub fn reuse_or<'py, T: Recycled, V>(
+    _py: Python<'py>,
+    value: V,
+    _fill: impl FnOnce(&Bound<'py, T>, V),
+    make: impl FnOnce(V) -> PyResult<Bound<'py, T>>,
+) -> PyResult<Bound<'py, T>> {
+    make(value)
 }
 
 /// Takes an object down, or, deep inside of other deallocations, leaves that to the outermost of them.
 unsafe extern "C" fn dealloc_flat<T: Recycled>(object: *mut ffi::PyObject) {
     // SAFETY: attached; nobody has a reference to the object any more, so the collector has no business with it.
-    // PyO3's part may run code of others, and does so while the list is not looked into.
+    // What takes it down may run code of others, and does so while the list is not looked into.
     unsafe {
         ffi::PyObject_GC_UnTrack(object.cast());
         let Some(dealloc) = T::LIST.dealloc() else { return };
@@ -170,11 +172,35 @@ unsafe extern "C" fn dealloc_flat<T: Recycled>(object: *mut ffi::PyObject) {
         if is_put_off {
             return;
         }
-        dealloc(object);
+        take_down::<T>(object, dealloc);
         let next = || T::LIST.with_nesting(|nesting| if nesting.depth == 1 { nesting.put_off.pop() } else { None });
         while let Some((put_off, dealloc)) = next() {
             dealloc(put_off);
         }
         T::LIST.with_nesting(|nesting| nesting.depth -= 1);
     }
+}
+
+/// Empties an object and keeps it, or takes it down for good.
+///
+/// # Safety
+/// As for a deallocation that CPython asks for.
+unsafe fn take_down<T: Recycled>(object: *mut ffi::PyObject, dealloc: ffi::destructor) {
+    #[cfg(not(Py_GIL_DISABLED))]
+    // SAFETY: attached. The object is a whole one of exactly this class, whose objects may be referred to weakly, and
+    // there is no reference to it; a `Borrowed` makes none. What runs code of others runs while the list is not looked into.
+    unsafe {
+        let class = ffi::Py_TYPE(object);
+        if T::LIST.with(|list| list.class == class && list.kept.len() < KEPT_MAX) {
+            let weak: *mut *mut ffi::PyObject = object.byte_offset((*class).tp_weaklistoffset).cast();
+            if !(*weak).is_null() {
+                ffi::PyObject_ClearWeakRefs(object);
+            }
+            T::empty(&Borrowed::from_ptr(Python::assume_attached(), object).cast_unchecked());
+            T::LIST.with(|list| list.kept.push(object));
+            return;
+        }
+    }
+    // SAFETY: by this function's contract.
+    unsafe { dealloc(object) };
 }

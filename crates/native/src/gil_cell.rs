@@ -76,10 +76,15 @@ impl<T> GilCell<T> {
     where
         T: Default,
     {
+        self.change_in_gc(std::mem::take)
+    }
+
+    /// As [`GilCell::take_in_gc`], for a part of the value.
+    pub fn change_in_gc<R>(&self, change: impl FnOnce(&mut T) -> R) -> Option<R> {
         if !self.lock.is_free_for_gc() {
             return None;
         }
-        self.value.try_borrow_mut().ok().map(|mut value| std::mem::take(&mut *value))
+        self.value.try_borrow_mut().ok().map(|mut value| change(&mut value))
     }
 }
 

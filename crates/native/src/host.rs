@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 
 use crate::datagram::DatagramTransport;
 use crate::event_loop::Loop;
-use crate::handle::Handle;
+use crate::handle::{Call, Handle};
 use crate::threadsafe_handle::ThreadSafeHandle;
 use crate::transport::{SocketTransport, Transport, TransportJob};
 use crate::watches::{self, Owner, Subject, Waiter, Watched, Watches};
@@ -23,6 +23,8 @@ pub type Deferred = Box<dyn FnOnce(&Bound<'_, Loop>) + Send>;
 pub enum Job {
     /// A scheduled callback.
     Handle(Py<Handle>),
+    /// A callback that asyncio's C classes scheduled.
+    Call(Call),
     /// A callback that another thread scheduled.
     ThreadSafe(Py<ThreadSafeHandle>),
     /// A handle that asyncio made itself, such as a signal's.
@@ -37,6 +39,11 @@ impl Job {
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Handle(handle) => visit.call(handle),
+            Self::Call(call) => {
+                visit.call(&call.callback)?;
+                visit.call(&call.context)?;
+                call.args.traverse(visit)
+            }
             Self::ThreadSafe(handle) => visit.call(handle),
             Self::Foreign(handle) => visit.call(handle),
             Self::Transport(transport, job) => {
@@ -73,6 +80,20 @@ impl PyHost {
         } else {
             self.call_handle(py, handle)
         }
+    }
+
+    /// As `call_scheduled`, for a call that has no handle unless somebody wants to see one.
+    fn call_bare(&self, py: Python<'_>, call: Call) -> PyResult<()> {
+        let event_loop = self.event_loop.bind(py);
+        if event_loop.get().is_debug() {
+            return self.call_in_debug_mode(py, &Handle::build(event_loop, call)?);
+        }
+        let woken = call.woken;
+        let (callback, context) = (call.callback.into_bound(py), call.context.into_bound(py));
+        let args = call.args.into_bound(py);
+        let Err(error) = args.call(&context, &callback) else { return Ok(()) };
+        let call = Call { callback: callback.unbind(), args: args.unbind(), context: context.unbind(), woken };
+        Loop::callback_failed(event_loop, Handle::build(event_loop, call)?.as_any(), error)
     }
 
     fn call_handle(&self, py: Python<'_>, handle: &Bound<'_, Handle>) -> PyResult<()> {
@@ -120,10 +141,12 @@ impl PyHost {
     }
 
     fn describe_call(&self, handle: &Bound<'_, Handle>, woken: Woken) -> Option<Step> {
-        let py = handle.py();
-        let event_loop = self.event_loop.bind(py);
-        let callback = handle.get().callback(py)?;
-        let (step, task) = crate::timeline::describe_callback(event_loop, &callback, woken)?;
+        self.describe_callback(&handle.get().callback(handle.py())?, woken)
+    }
+
+    fn describe_callback(&self, callback: &Bound<'_, PyAny>, woken: Woken) -> Option<Step> {
+        let event_loop = self.event_loop.bind(callback.py());
+        let (step, task) = crate::timeline::describe_callback(event_loop, callback, woken)?;
         let before = self.described.replace(task.map(Bound::unbind));
         drop(before);
         Some(step)
@@ -144,7 +167,8 @@ impl aioxide::Host for PyHost {
     fn call(&self, job: Job) -> PyResult<()> {
         let py = self.py();
         match job {
-            Job::Handle(handle) => self.call_scheduled(py, handle.bind(py)),
+            Job::Handle(handle) => self.call_scheduled(py, &handle.into_bound(py)),
+            Job::Call(call) => self.call_bare(py, call),
             Job::ThreadSafe(handle) => {
                 let handle = handle.bind(py);
                 handle.get().hold(|| self.call_scheduled(py, handle.as_super()))
@@ -189,6 +213,7 @@ impl aioxide::Host for PyHost {
         let py = self.py();
         match job {
             Job::Handle(handle) => self.describe_handle(handle.bind(py)),
+            Job::Call(call) => self.describe_callback(call.callback.bind(py), call.woken),
             Job::ThreadSafe(handle) => self.describe_handle(handle.bind(py).as_super()),
             Job::Foreign(handle) => {
                 let callback = handle.bind(py).getattr(intern!(py, "_callback")).ok()?;

@@ -5,6 +5,7 @@
 //! stands on a transport. [`raw`] has the calls PyO3 has no safe form for, [`gil_cell`] what threads share.
 
 mod address;
+mod bare_call;
 mod build_info;
 mod coroutine;
 mod datagram;
@@ -20,6 +21,7 @@ mod raw;
 mod receive;
 mod sock;
 mod streams;
+mod task_register;
 mod tasks;
 mod thread_end;
 mod threadsafe_handle;
@@ -44,6 +46,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     event_loop::add_methods(module.py())?;
     sock::add_methods(module.py())?;
     module.add_class::<event_loop::Loop>()?;
+    module.add_function(wrap_pyfunction!(event_loop::add_loop_methods, module)?)?;
     module.add_class::<handle::Handle>()?;
     module.add_class::<handle::TimerHandle>()?;
     module.add_class::<threadsafe_handle::ThreadSafeHandle>()?;

@@ -7,7 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pyo3::exceptions::{PyBaseException, PyMemoryError, PySystemError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
+use pyo3::pyclass::boolean_struct::True;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyString, PyTuple, PyType};
+use pyo3::{Borrowed, PyClass};
 
 unsafe extern "C" {
     /// Before 3.13 it has an underscore in front, and PyO3 does not show it.
@@ -30,6 +32,7 @@ pub fn is_finalizing() -> bool {
 }
 
 /// A copy of the current `contextvars` context.
+#[inline]
 pub fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
     // SAFETY: attached; the call gives a new reference or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }.map(Bound::unbind)
@@ -41,15 +44,17 @@ fn is_context(object: &Bound<'_, PyAny>) -> bool {
     unsafe { ffi::PyContext_CheckExact(object.as_ptr()) != 0 }
 }
 
-/// A context that may have been given, once it is known to be one.
-pub fn given_context<'py>(context: Option<Bound<'py, PyAny>>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    match context {
-        Some(context) if !is_context(&context) && !context.is_none() => {
-            let kind = context.get_type().name()?;
-            Err(PyTypeError::new_err(format!("context must be a contextvars.Context, not {kind}")))
-        }
-        other => Ok(other.filter(|context| !context.is_none())),
+/// A context that was given, once it is known to be one; `None` where `None` was given.
+#[inline]
+pub fn given_context(context: Bound<'_, PyAny>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    if is_context(&context) {
+        return Ok(Some(context));
     }
+    if context.is_none() {
+        return Ok(None);
+    }
+    let kind = context.get_type().name()?;
+    Err(PyTypeError::new_err(format!("context must be a contextvars.Context, not {kind}")))
 }
 
 /// Runs `body` inside `context`, which is left again whatever happens.
@@ -66,6 +71,50 @@ pub fn in_context<R>(py: Python<'_>, context: &Py<PyAny>, body: impl FnOnce() ->
         return result.and(Err(error));
     }
     result
+}
+
+/// `context.run(callback)` or `context.run(callback, arg)`, whose result nobody wants.
+#[inline]
+pub fn call_in_context(
+    context: &Bound<'_, PyAny>,
+    callback: &Bound<'_, PyAny>,
+    arg: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    // The first place is the callee's to use: a bound method puts its object there.
+    let values = [std::ptr::null_mut(), arg.map_or(std::ptr::null_mut(), Bound::as_ptr)];
+    let count = usize::from(arg.is_some()) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+    // SAFETY: `values` has the argument in its second place.
+    unsafe { vectorcall_in_context(context, callback, values.as_ptr().add(1), count) }
+}
+
+/// # Safety
+/// There are `count` objects at `values` (which a flag says more about), and they outlive the call.
+#[inline]
+unsafe fn vectorcall_in_context(
+    context: &Bound<'_, PyAny>,
+    callback: &Bound<'_, PyAny>,
+    values: *const *mut ffi::PyObject,
+    count: usize,
+) -> PyResult<()> {
+    let py = context.py();
+    // SAFETY: attached; `context` is a Context (checked where it came in) and outlives the call. It is left again by
+    // this thread, see `in_context`. The arguments are as the caller says, and the result is a new reference or null.
+    unsafe {
+        if ffi::PyContext_Enter(context.as_ptr()) < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        let result = ffi::PyObject_Vectorcall(callback.as_ptr(), values, count, std::ptr::null_mut());
+        if result.is_null() {
+            let error = PyErr::fetch(py);
+            ffi::PyContext_Exit(context.as_ptr());
+            return Err(error);
+        }
+        ffi::Py_DECREF(result);
+        if ffi::PyContext_Exit(context.as_ptr()) < 0 {
+            return Err(PyErr::fetch(py));
+        }
+    }
+    Ok(())
 }
 
 /// A `bytes` object that is filled before anybody else sees it.
@@ -198,15 +247,23 @@ pub struct FastArgs<'a, 'py> {
 
 impl<'py> FastArgs<'_, 'py> {
     /// The number of positional arguments.
+    #[inline]
     pub fn len(&self) -> usize {
         self.positional
     }
 
     /// A positional argument.
+    #[inline]
     pub fn get(&self, index: usize) -> Option<Bound<'py, PyAny>> {
         let pointer = *self.values[..self.positional].get(index)?;
         // SAFETY: the caller of the vectorcall keeps its arguments alive.
         Some(unsafe { Bound::from_borrowed_ptr(self.py, pointer) })
+    }
+
+    /// The names of the keyword arguments.
+    #[inline]
+    pub fn names(&self) -> Option<&Bound<'py, PyTuple>> {
+        self.names.as_ref()
     }
 
     /// The positional arguments from `first` on, as a new tuple.
@@ -270,7 +327,11 @@ impl<'py> FastArgs<'_, 'py> {
     }
 
     /// The value of the keyword argument at `index`.
-    fn keyword_value(&self, index: usize) -> Bound<'py, PyAny> {
+    ///
+    /// # Panics
+    /// If there are not so many.
+    #[inline]
+    pub fn keyword_value(&self, index: usize) -> Bound<'py, PyAny> {
         // SAFETY: the values of keywords follow the positional ones, one for each name.
         unsafe { Bound::from_borrowed_ptr(self.py, self.values[self.positional + index]) }
     }
@@ -310,6 +371,7 @@ impl<'py> FastArgs<'_, 'py> {
     }
 
     /// The value of the only keyword that is allowed.
+    #[inline]
     pub fn keyword(&self, function: &str, allowed: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(names) = &self.names else { return Ok(None) };
         let mut found = None;
@@ -390,6 +452,40 @@ macro_rules! fast_methods {
 
 pub(crate) use fast_methods;
 
+/// A method without arguments, see [`add_flag_method`].
+pub type FlagMethod = unsafe extern "C" fn(*mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject;
+
+/// The body of a [`FlagMethod`].
+///
+/// # Safety
+/// CPython calls it with an object of a class of `T` or below.
+pub unsafe fn flag_call<T: PyClass<Frozen = True> + Sync>(
+    slf: *mut ffi::PyObject,
+    flag: fn(&T) -> bool,
+) -> *mut ffi::PyObject {
+    // SAFETY: the thread that calls is attached, and has a reference to the object.
+    unsafe {
+        let py = Python::assume_attached();
+        let object = Borrowed::from_ptr(py, slf).cast_unchecked::<T>();
+        PyBool::new(py, flag(object.get())).to_owned().into_ptr()
+    }
+}
+
+/// Makes a [`FlagMethod`] of each function, which must not panic.
+macro_rules! flag_methods {
+    ($class:ty; $($name:ident => $flag:path),* $(,)?) => {
+        $(unsafe extern "C" fn $name(
+            slf: *mut pyo3::ffi::PyObject,
+            _none: *mut pyo3::ffi::PyObject,
+        ) -> *mut pyo3::ffi::PyObject {
+            // SAFETY: CPython calls this with its own pointers, as a method of the class it was added to.
+            unsafe { $crate::raw::flag_call::<$class>(slf, $flag) }
+        })*
+    };
+}
+
+pub(crate) use flag_methods;
+
 /// Adds a method that takes its arguments without a tuple to `class`.
 pub fn add_fast_method(
     class: &Bound<'_, PyType>,
@@ -397,11 +493,32 @@ pub fn add_fast_method(
     doc: &'static CStr,
     method: FastMethod,
 ) -> PyResult<()> {
+    let method = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: method };
+    add_method(class, name, doc, method, ffi::METH_FASTCALL | ffi::METH_KEYWORDS)
+}
+
+/// Adds a method that takes no arguments and tells a flag.
+pub fn add_flag_method(
+    class: &Bound<'_, PyType>,
+    name: &'static CStr,
+    doc: &'static CStr,
+    method: FlagMethod,
+) -> PyResult<()> {
+    add_method(class, name, doc, ffi::PyMethodDefPointer { PyCFunction: method }, ffi::METH_NOARGS)
+}
+
+fn add_method(
+    class: &Bound<'_, PyType>,
+    name: &'static CStr,
+    doc: &'static CStr,
+    method: ffi::PyMethodDefPointer,
+    flags: std::ffi::c_int,
+) -> PyResult<()> {
     // A method definition must outlive its class; classes of an extension module are never freed.
     let definition = Box::leak(Box::new(ffi::PyMethodDef {
         ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: method },
-        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_meth: method,
+        ml_flags: flags,
         ml_doc: doc.as_ptr(),
     }));
     // SAFETY: attached; class and definition are valid, and the definition lives on.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::handle::Handle;
+use crate::event_loop::Loop;
+use crate::handle::{Call, Handle};
 use crate::host::detached;
 
 /// How long another thread waits before it looks for signals.
@@ -29,9 +30,10 @@ impl ThreadSafeHandle {
         *KNOWN.get_or_init(py, || py.version_info() >= (3, 14))
     }
 
-    pub fn build(py: Python<'_>, handle: Handle) -> PyResult<Bound<'_, Self>> {
+    pub fn build<'py>(event_loop: &Bound<'py, Loop>, call: Call) -> PyResult<Bound<'py, Self>> {
         let this = Self { runner: Mutex::new(None), ended: Condvar::new() };
-        Bound::new(py, PyClassInitializer::from(handle).add_subclass(this))
+        let base = Handle::into_base(event_loop, call);
+        Bound::new(event_loop.py(), PyClassInitializer::from(base).add_subclass(this))
     }
 
     /// Runs `body`, which runs the callback; until it is done, `cancel()` does not return in other threads.

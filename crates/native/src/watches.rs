@@ -18,7 +18,7 @@ use pyo3::types::PyInt;
 use crate::datagram::DatagramTransport;
 use crate::errors::os_error;
 use crate::event_loop::Loop;
-use crate::handle::Handle;
+use crate::handle::{Call, Handle};
 use crate::transport::SocketTransport;
 
 pub use sockets::wake;
@@ -174,14 +174,14 @@ impl Watches {
     pub fn add_handle(
         event_loop: &Bound<'_, Loop>,
         file: &Bound<'_, PyAny>,
-        handle: Handle,
+        call: Call,
         for_reading: bool,
     ) -> PyResult<Py<Handle>> {
         let py = event_loop.py();
         let handles = event_loop.get().loop_handle(py)?;
         let fd = descriptor(file)?;
         let file = (!file.is_instance_of::<PyInt>()).then(|| file.clone().unbind());
-        let handle = Py::new(py, handle)?;
+        let handle = Handle::build(event_loop, call)?.unbind();
         Self::settle(event_loop, fd)?;
         let (replaced, last_file) = {
             let waiter = Some(Waiter::Handle(handle.clone_ref(py)));

@@ -34,7 +34,7 @@ impl SocketTransport {
         let py = event_loop.py();
         // Nothing is begun in a wrong thread, or on a closed loop.
         let _engine = event_loop.get().engine(py)?;
-        let context = raw::given_context(context)?;
+        let context = context.map(raw::given_context).transpose()?.flatten();
         let fd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
         // Unix sockets know no such option, and have no such delay.
         let _not_tcp = socket::set_nodelay(fd);
