@@ -10,12 +10,14 @@
 
 use std::cell::UnsafeCell;
 
+#[cfg(not(Py_GIL_DISABLED))]
 use pyo3::Borrowed;
 use pyo3::PyClass;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
 /// Objects kept for each class.
+#[cfg(not(Py_GIL_DISABLED))]
 const KEPT_MAX: usize = 256;
 /// So many deallocations of a class go on inside each other before the next one is put off.
 const NESTED_MAX: u32 = 32;
@@ -26,6 +28,7 @@ pub trait Recycled: PyClass {
     const LIST: &'static FreeList;
 
     /// Drops all that the object holds. What is left is never looked at before the object is filled again.
+    #[cfg_attr(Py_GIL_DISABLED, allow(dead_code, reason = "no object is kept on this build"))]
     fn empty(slf: &Bound<'_, Self>);
 }
 
