@@ -28,6 +28,7 @@ __all__ = [
     "TlsTransport",
     "Upload",
     "__version__",
+    "add_loop_methods",
     "add_stream_methods",
     "build_facts",
     "domain_to_ascii",
