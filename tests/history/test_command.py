@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,8 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.http.secure import SecureServer
+from tests.tls.certificates import make_authority, make_certificate
 
 from aioxide import _native
 from aioxide.__main__ import main
@@ -26,8 +29,12 @@ NAMES = [chapter.slug for chapter in all_chapters()]
 COMMAND = [sys.executable, "-m", "aioxide", "history"]
 
 
-def run(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
+def run(
+    *arguments: str, timeout: float = 60, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=timeout, check=False, env=environment
+    )
 
 
 def only_line(text: str) -> str:
@@ -204,10 +211,23 @@ def test_a_server_that_answers_nothing_is_one_line_and_status_1(chapter: str) ->
     assert only_line(result.stderr).startswith("aioxide history: ")
 
 
-def test_https_says_that_it_is_not_there_yet() -> None:
-    result = run("--url", "https://127.0.0.1/", "--no-picture")
-    assert result.returncode == 1
-    assert "TLS" in only_line(result.stderr)
+@pytest.mark.parametrize("chapter", NAMES)
+def test_a_site_with_tls(chapter: str, tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("the openssl command, which makes the certificates, is not installed")
+    make_authority(tmp_path)
+    make_certificate(tmp_path, "localhost", "DNS:localhost, IP:127.0.0.1")
+    server = SecureServer(tmp_path)
+    arguments = ["--url", f"{server.url}/{{n}}", "--chapters", chapter, "--no-picture", "--requests", "2"]
+    try:
+        trusting = {**os.environ, "SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+        assert run(*arguments, environment=trusting).returncode == 0
+        assert {message.path for message in server.requests} == {"/1", "/2"}
+        refused = run(*arguments)
+        assert refused.returncode == 1
+        assert "certificate" in refused.stderr.splitlines()[-1]
+    finally:
+        server.close()
 
 
 def test_a_port_in_use_is_one_line_and_status_1() -> None:

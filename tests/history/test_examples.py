@@ -23,10 +23,10 @@ def run(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def complaints(result: subprocess.CompletedProcess[str]) -> list[str]:
-    """Standard error, less what asyncio's debug mode rightly says of the chapter that blocks the loop."""
-    return [
-        line for line in result.stderr.splitlines() if not re.fullmatch(r"Executing <Task .* took 0\.\d+ seconds", line)
-    ]
+    """Standard error, less what debug mode and the watchdog rightly say of the chapter that blocks the loop."""
+    freezes = re.compile(r"^.* froze the loop for .*\n(  .*\n)+", re.MULTILINE)
+    slow = re.compile(r"^Executing <Task .* took 0\.\d+ seconds\n", re.MULTILINE)
+    return slow.sub("", freezes.sub("", result.stderr)).splitlines()
 
 
 @each_chapter

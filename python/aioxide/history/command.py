@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -71,6 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit status. `KeyboardInterrupt` is left to the caller."""
+    # The blocking chapters freeze the loop on purpose, and the picture shows it.
+    logging.getLogger("aioxide.freeze").setLevel(logging.CRITICAL)
     out, err = main_streams()
     console = Console(None if arguments.json == "-" else out, err)
     try:
