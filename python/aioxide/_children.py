@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import sys
 from asyncio import events, tasks, unix_events
-from typing import Any, cast
+from typing import Any
 
 from . import _stock
+
+
+class SubprocessTransport(_stock.SubprocessTransport):
+    """asyncio's own, which before 3.15 leaves the pipes open when connecting them fails or is cancelled."""
+
+    _begun = False
+
+    async def _connect_pipes(self, waiter: asyncio.Future[None]) -> None:
+        self._begun = True
+        connected = self._loop.create_future()
+        await super()._connect_pipes(connected)
+        error = connected.exception()
+        if error is not None:
+            self._close_pipes()
+        if waiter.cancelled():
+            return
+        if error is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(error)
+
+    def abandoned(self) -> None:
+        """The start was cancelled, and the child has ended: close what its task, if it never ran, cannot close."""
+        if not self._begun:
+            self._close_pipes()
+
+    def _close_pipes(self) -> None:
+        for connection in self._pipes.values():
+            if connection is not None:
+                connection.pipe.close()
+        for pipe in (self._proc.stdin, self._proc.stdout, self._proc.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 class ChildrenMixin(_stock.SelectorEventLoop):
@@ -35,7 +69,7 @@ class ChildrenMixin(_stock.SelectorEventLoop):
                 protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs
             )
         waiter = self.create_future()
-        transport = cast(Any, unix_events)._UnixSubprocessTransport(
+        transport = SubprocessTransport(
             self, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter=waiter, extra=extra, **kwargs
         )
         try:
@@ -45,18 +79,22 @@ class ChildrenMixin(_stock.SelectorEventLoop):
             transport.close()
             transport._process_exited(transport._proc.wait())
             raise
-        self._add_reader(pidfd, self._child_exited, pidfd, transport)
+        exited = self.create_future()
+        self._add_reader(pidfd, self._child_exited, pidfd, transport, exited)
         try:
             await waiter
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException:
+            # The task that connects the pipes may have been cancelled as well: then the transport never finishes, and
+            # only the child's own end can be waited for.
             transport.close()
-            await tasks.shield(transport._wait())
+            await tasks.shield(exited)
+            transport.abandoned()
             raise
         return transport
 
-    def _child_exited(self, pidfd: int, transport: Any) -> None:
+    def _child_exited(self, pidfd: int, transport: Any, exited: asyncio.Future[None]) -> None:
         self._remove_reader(pidfd)
         os.close(pidfd)
         pid = transport.get_pid()
@@ -67,6 +105,8 @@ class ChildrenMixin(_stock.SelectorEventLoop):
             _stock.logger().warning(
                 "child process pid %d exit status already read:  will report returncode %d", pid, returncode
             )
+        if not exited.done():
+            exited.set_result(None)
         transport._process_exited(returncode)
 
 

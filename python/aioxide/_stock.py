@@ -36,9 +36,21 @@ if TYPE_CHECKING:
         def _remove_reader(self, fd: Any) -> bool: ...
         def _accept_connection(self, protocol_factory: Any, sock: socket.socket, *args: Any, **kwargs: Any) -> None: ...
 
+    class SubprocessTransport(asyncio.SubprocessTransport):
+        """The running Python's transport of a child process."""
+
+        _loop: asyncio.AbstractEventLoop
+        _proc: Any
+        _pipes: dict[int, Any]
+
+        def __init__(self, loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any) -> None: ...
+        async def _connect_pipes(self, waiter: asyncio.Future[None]) -> None: ...
+        def _process_exited(self, returncode: int) -> None: ...
+
     format_handle: Callable[[object], str]
 else:
     SelectorEventLoop = asyncio.SelectorEventLoop
+    SubprocessTransport = asyncio.unix_events._UnixSubprocessTransport
     format_handle = base_events._format_handle
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import random
 import signal
@@ -254,6 +255,36 @@ def test_cancelling_the_start_of_a_child_leaves_nothing(runner: asyncio.Runner, 
 
     runner.run(asyncio.sleep(0))
     runner.run(main())
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_cancelling_everything_while_a_child_starts_ends(loop_factory: LoopFactory, step: int) -> None:
+    """As a Runner does in its end: the task that connects the pipes is cancelled with the one that waits for it."""
+    if not name_of(loop_factory).startswith("aioxide"):
+        pytest.skip("asyncio before 3.15 waits for ever")
+
+    async def main() -> None:
+        before, others = open_descriptors(), children()
+        task = asyncio.ensure_future(asyncio.create_subprocess_exec("sleep", "1000", stdin=PIPE, stdout=PIPE))
+        for _ in range(step):
+            await asyncio.sleep(0)
+        for each in asyncio.all_tasks() - {asyncio.current_task()}:
+            each.cancel()
+        async with asyncio.timeout(20):
+            await asyncio.wait([task])
+        if not task.cancelled():
+            process = task.result()
+            process.kill()
+            await process.communicate()
+        del task
+        await asyncio.sleep(0.01)
+        assert children() == others
+        gc.collect()
+        assert open_descriptors() == before
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(asyncio.sleep(0))
+        runner.run(main())
 
 
 def children() -> list[int]:
