@@ -407,7 +407,7 @@ impl Loop {
     /// Seconds: `running_s` of the loop, `waiting_s` of that with nothing to do; `busy_share` is the share of the rest.
     /// `lag_p50_s`, `lag_p90_s`, `lag_p99_s`, `lag_max_s`: so long the loop took from one look at the kernel to the
     /// next, and so long, at most, waited what became ready meanwhile. `callback_p50_s` and so on: how long callbacks
-    /// took; of those that come faster than about 200,000 a second the mean of sixteen. Percentiles are right to 25 %.
+    /// took; of those that come faster than about 50,000 a second the mean of sixteen. Percentiles are right to 25 %.
     /// `lag_buckets` and `callback_buckets` are what they were made from: (up to so many seconds, so many in all).
     ///
     /// Raises `RuntimeError` if the loop is closed, or runs in another thread of a free-threaded build.

@@ -17,7 +17,7 @@
 //! most 64 MiB in all. *Full* is a recording with a beginning and an end ([`start`], [`stop`]).
 //!
 //! The end of a slice is the start of the next, so a step costs one reading of the clock and one record. In flight a
-//! loop whose steps come faster than the recorder could follow for 2 % of the time (more than about 200,000 a second)
+//! loop whose steps come faster than the recorder could follow for 2 % of the time (more than about 50,000 a second)
 //! is read in groups of 16 steps; the picture says so.
 //!
 //! A *lane* is a line of the picture: a loop, a task, a callback, a thread, a request. *Names* are interned once.

@@ -20,8 +20,8 @@ use crate::driver::thread_traffic;
 /// So many steps make a group, and so many are watched before the way of recording changes.
 const GROUP_STEPS: u32 = 16;
 /// Steps that come faster than one in so many nanoseconds are recorded in groups: what a single one costs to record
-/// would be more than 2 % of the time.
-const DENSE_NS: u64 = 5_000;
+/// (400 ns for an event of a Python transport) would be more than 2 % of the time.
+const DENSE_NS: u64 = 20_000;
 /// Until the length of a tick is known, it is taken for that of a 2.5 GHz counter.
 const DENSE_TICKS_GUESSED: u64 = DENSE_NS * 5 / 2;
 /// A counter of 500 MHz or more: what may be slow is looked at more closely.
