@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import time
 from urllib.parse import urlsplit
 from urllib.robotparser import RobotFileParser
@@ -11,6 +12,7 @@ from urllib.robotparser import RobotFileParser
 from aioxide import http
 
 _ROBOTS_BYTES_MAX = 500 * 1024
+_CRAWL_DELAY = re.compile(r"^(\s*crawl-delay\s*:\s*)(\d+(?:\.\d*)?|\.\d+)", re.IGNORECASE | re.MULTILINE)
 
 
 class RobotsDisallowedError(Exception):
@@ -57,7 +59,7 @@ class Robots:
         if delay:
             now = time.monotonic()
             at = max(now, self._next.get(origin, now))
-            self._next[origin] = at + float(delay)
+            self._next[origin] = at + int(delay) / 1000
             await asyncio.sleep(at - now)
 
     async def _read(self, origin: str) -> RobotFileParser:
@@ -70,7 +72,9 @@ class Robots:
         if response.status_code >= 500:
             rules.parse(["User-agent: *", "Disallow: /"])
         elif response.is_success:
-            rules.parse(response.content[:_ROBOTS_BYTES_MAX].decode("utf-8", "replace").splitlines())
+            text = response.content[:_ROBOTS_BYTES_MAX].decode("utf-8", "replace")
+            # The parser understands whole numbers only: it gets milliseconds.
+            rules.parse(_CRAWL_DELAY.sub(lambda found: f"{found[1]}{float(found[2]) * 1000:.0f}", text).splitlines())
         else:
             rules.parse([])
         return rules
