@@ -116,7 +116,16 @@ def test_busy_loop(freezes: list[Freeze]) -> None:
 @pytest.mark.parametrize("function", [backtracking, big_json])
 def test_native_code_that_computes(freezes: list[Freeze], function: Callable[..., None]) -> None:
     args = (json.dumps([{"number": n} for n in range(2_000_000)]),) if function is big_json else ()
-    assert frozen_by(freezes, function, *args).cause == "native code", freezes
+    for attempt in range(3):
+        # On a busy machine the watchdog may itself be kept from looking until the call is over.
+        try:
+            assert frozen_by(freezes, function, *args).cause == "native code", freezes
+        except AssertionError:
+            if attempt == 2:
+                raise
+            freezes.clear()
+        else:
+            return
 
 
 @pytest.mark.skipif(not HAS_GIL, reason="no GIL to hold")
@@ -184,27 +193,29 @@ def test_a_lock_that_a_thread_holds(freezes: list[Freeze]) -> None:
 
 
 @pytest.mark.skipif(not HAS_GIL, reason="no GIL to hog")
-def test_a_thread_that_hogs_the_gil(freezes: list[Freeze]) -> None:
-    def hog() -> None:
-        go.wait()
-        ctypes.PyDLL(None).usleep(int(LONG_S * 1e6))
-
-    def let_go_and_wait() -> None:
-        go.set()
-        time.sleep(0.02)  # here: it gets the GIL back only when the other thread lets go of it
-
-    go = threading.Event()
-    thread = threading.Thread(target=hog, name="the hog")
-    thread.start()
-
-    async def main() -> None:
-        await asyncio.sleep(0.01)
-        let_go_and_wait()
-
-    aioxide.run(main(), debug=False)
-    thread.join()
-    (freeze,) = freezes
-    assert (freeze.cause, freeze.culprit) == ("interpreter", "the hog"), freeze
+def test_a_thread_that_hogs_the_gil() -> None:
+    """In a process of its own: which thread it is can be told only where no other waits for something."""
+    program = """
+import asyncio, ctypes, threading, time, aioxide
+from aioxide import timeline
+go, over = threading.Event(), threading.Event()
+def hog():
+    go.wait()
+    ctypes.PyDLL(None).usleep(500_000)
+    over.wait()
+threading.Thread(target=hog, name="the hog").start()
+def let_go_and_wait():
+    go.set()
+    time.sleep(0.02)  # here: it gets the GIL back only when the other thread lets go of it
+async def main():
+    await asyncio.sleep(0.01)
+    let_go_and_wait()
+timeline.on_freeze(lambda freeze: print(freeze.cause, freeze.culprit, sep=", "))
+aioxide.run(main())
+over.set()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "interpreter, the hog\n", done
 
 
 def test_a_stopped_process() -> None:

@@ -115,8 +115,15 @@ def on_freeze(hook: Callable[[Freeze], object]) -> Callable[[], None]:
 def describe(loop: asyncio.AbstractEventLoop, facts: dict[str, Any]) -> tuple[Freeze, str]:
     """A freeze, and what the picture keeps of it, as JSON. Called by the engine."""
     facts["stack"] = tuple(map(tuple, facts["stack"]))
+    if isinstance(facts["culprit"], int):
+        facts["culprit"] = _thread_name(facts["culprit"])
     freeze = Freeze(loop, **facts)
     return freeze, json.dumps(facts | {"verdict": freeze.verdict})
+
+
+def _thread_name(native_id: int) -> str:
+    names = (thread.name for thread in threading.enumerate() if thread.native_id == native_id)
+    return next(names, f"thread {native_id}")
 
 
 def report(freeze: Freeze) -> None:

@@ -130,7 +130,12 @@ fn facts<'py>(py: Python<'py>, judgement: &Judgement) -> PyResult<Bound<'py, PyD
     let named = |tid: u64| sight.threads.iter().find(|(number, _)| *number == tid).map(|(_, name)| name.clone());
     facts.set_item("cause", judgement.cause.as_str())?;
     facts.set_item("syscall", judgement.syscall)?;
-    facts.set_item("culprit", judgement.culprit.map(|tid| named(tid).unwrap_or_else(|| format!("thread {tid}"))))?;
+    match judgement.culprit.map(|tid| (tid, named(tid))) {
+        None => facts.set_item("culprit", py.None())?,
+        Some((_, Some(name))) => facts.set_item("culprit", name)?,
+        // Nobody could look inside; its name is asked for now.
+        Some((tid, None)) => facts.set_item("culprit", tid)?,
+    }
     facts.set_item("cpu_s", std::time::Duration::from_nanos(judgement.cpu_ns).as_secs_f64())?;
     facts.set_item("stack", frames)?;
     facts.set_item("task", &sight.task)?;
