@@ -28,9 +28,9 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
 
 from . import _native, _stock
+from . import _waits as _waits  # what the native half asks when a task first waits somewhere
 from ._children import ChildrenMixin
 from ._selector import SelectorView
-from .timeline import _waits as _waits  # what the native half asks when a task first waits somewhere
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")

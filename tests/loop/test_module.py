@@ -30,3 +30,16 @@ def test_it_may_be_made_once_more_under_another_name() -> None:
     """As pytest does that imports a folder of files without a package."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=30)
     assert (done.stdout, done.stderr) == ("done\n", "")
+
+
+def test_a_loop_imports_nothing_that_it_does_not_need() -> None:
+    """What is asked for seldom is imported when it is asked for; `aioxide.timeline` is."""
+    program = """
+import asyncio, sys, aioxide
+aioxide.run(asyncio.sleep(0.001))
+print(sorted(name for name in sys.modules if name.startswith("aioxide.")))
+assert aioxide.timeline.snapshot()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    for lazy in ("concurrent", "fetch", "gen", "http", "httpclient", "timeline"):
+        assert f"'aioxide.{lazy}'" not in done.stdout

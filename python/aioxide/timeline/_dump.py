@@ -11,8 +11,8 @@ from types import FrameType
 from typing import Any
 
 from .. import _native
+from .._freeze import Freeze, on_freeze
 from ._export import write
-from ._freeze import Freeze, on_freeze
 
 __all__ = ["dump", "dump_on_freeze", "dump_on_signal"]
 

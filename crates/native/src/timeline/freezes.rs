@@ -1,4 +1,4 @@
-//! Freezes: the thread that looks at a frozen loop, and the report once it goes on. `aioxide.timeline._freeze` does
+//! Freezes: the thread that looks at a frozen loop, and the report once it goes on. `aioxide._freeze` does
 //! both in Python.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::raw;
 static IS_OVER: AtomicBool = AtomicBool::new(false);
 
 fn helpers(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    py.import(intern!(py, "aioxide.timeline._freeze"))
+    py.import(intern!(py, "aioxide._freeze"))
 }
 
 struct PythonWitness;

@@ -38,7 +38,7 @@ impl WaitBook {
     }
 }
 
-/// The name of what `task` waits for after its step; `None` if it does not wait. `aioxide.timeline._waits` says which
+/// The name of what `task` waits for after its step; `None` if it does not wait. `aioxide._waits` says which
 /// coroutine waits for what, once for each.
 pub fn waits_for(event_loop: &Bound<'_, Loop>, task: &Bound<'_, PyAny>) -> Option<NameId> {
     let py = task.py();
@@ -49,7 +49,7 @@ pub fn waits_for(event_loop: &Bound<'_, Loop>, task: &Bound<'_, PyAny>) -> Optio
     if let Some(wait) = event_loop.get().lanes.borrow(py).waits.0.get(&key) {
         return Some(wait.name);
     }
-    let helpers = py.import(intern!(py, "aioxide.timeline._waits")).ok()?;
+    let helpers = py.import(intern!(py, "aioxide._waits")).ok()?;
     let name =
         helpers.call_method1(intern!(py, "describe"), (&code, &awaited, &future)).ok()?.extract::<String>().ok()?;
     let name = timeline::name(&name);

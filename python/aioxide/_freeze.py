@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
 
-from .. import _native
+from . import _native
 
 __all__ = ["Freeze", "freeze_threshold", "on_freeze", "set_freeze_threshold"]
 
@@ -163,7 +163,7 @@ def _stack(frame: FrameType | None) -> list[tuple[str, int, str]]:
 
 
 def _task_of(ident: int | None) -> str | None:
-    from .._event_loop import _open_loops
+    from ._event_loop import _open_loops
 
     for loop in list(_open_loops):
         if loop._thread_id == ident:
