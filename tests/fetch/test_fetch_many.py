@@ -75,6 +75,29 @@ def test_redirects_and_tries_go_on(server: HttpServer, style: Style) -> None:
 
 
 @BOTH
+def test_the_clients_hooks_and_mounts_hold(server: HttpServer, style: Style) -> None:
+    seen: list[str] = []
+
+    async def see(response: http.Response) -> None:
+        seen.append(response.url.path)
+
+    async def main() -> None:
+        mounts = {"http://mounted.test": http.MockTransport(lambda request: http.Response(204))}
+        hooks = {"response": [see]}
+        rows = [f"{server.url}/a", "http://mounted.test/b"]
+        for client in (
+            http.AsyncClient(event_hooks=hooks, mounts=mounts, follow_redirects=True, retry=http.Retry()),
+            http.AsyncClient(mounts=mounts, follow_redirects=True, retry=http.Retry()),
+        ):
+            async with client:
+                results = await collect(rows, style=style, client=client)
+            assert sorted((result.row.index, result.status) for result in results) == [(0, 200), (1, 204)]
+        assert sorted(seen) == ["/a", "/b"]
+
+    aioxide.run(main())
+
+
+@BOTH
 def test_no_more_rows_are_taken_than_are_needed(server: HttpServer, style: Style) -> None:
     taken = 0
 
@@ -149,6 +172,12 @@ def test_robots_are_heeded_and_asked_once() -> None:
     refused = [result for result in results if result.error]
     assert [type(result.error).__name__ for result in refused] == ["RobotsDisallowedError"]
     assert refused[0].row.url.endswith("/private/b")
+
+
+def test_a_url_that_is_none_is_a_failed_row_with_robots_too() -> None:
+    rows = ["http://[", "http://host.test/a"]
+    results = aioxide.run(collect(rows, client=robots_client([]), robots="aioxide"))
+    assert {type(result.error).__name__ for result in results} == {"InvalidURL", "NoneType"}
 
 
 @pytest.mark.parametrize(("status", "allowed"), [(404, True), (503, False)])

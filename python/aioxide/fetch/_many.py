@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -73,11 +73,9 @@ async def fetch_many(
             admits.append(Pace(rate).admit)
         plain = style == "native" and not admits
         results = _in_blocks(client, source, concurrency) if plain else _in_tasks(client, source, concurrency, admits)
-        try:
+        async with aclosing(results):
             async for result in results:
                 yield result
-        finally:
-            await results.aclose()
 
 
 class Source:
@@ -170,12 +168,11 @@ async def _in_tasks(
 
 async def _in_blocks(client: http.AsyncClient, source: Source, concurrency: int) -> AsyncGenerator[FetchResult, None]:
     """Blocks of rows are driven in Rust; what needs more than that is fetched by tasks after its block."""
-    once = _without_second_tries(client)
     while rows := await source.block(max(_BLOCK_ROWS_MIN, 20 * concurrency)):
         plain = [row for row in rows if row.is_plain]
         rest = [row for row in rows if not row.is_plain]
         try:
-            requests = once.gather_get([row.url for row in plain], limit=concurrency)
+            requests = client._gather_once([row.url for row in plain], limit=concurrency)
         except (NotImplementedError, http.InvalidURL):
             rest = rows
         else:
@@ -186,29 +183,9 @@ async def _in_blocks(client: http.AsyncClient, source: Source, concurrency: int)
                         continue
                     seconds = 0.0 if done.response is None else done.response.elapsed.total_seconds()
                     yield FetchResult(plain[done.index], done.response, done.error, seconds)
-        results = _in_tasks(client, Source(row_maker(), rest), concurrency, ())
-        try:
+        async with aclosing(_in_tasks(client, Source(row_maker(), rest), concurrency, ())) as results:
             async for result in results:
                 yield result
-        finally:
-            await results.aclose()
-
-
-def _without_second_tries(client: http.AsyncClient) -> http.AsyncClient:
-    """A client that asks once, over the connections of another. It is not closed, for they are not its own."""
-    if client._retry is None and not client.follow_redirects:
-        return client
-    return http.AsyncClient(
-        transport=client._transport,
-        headers=client.headers,
-        cookies=client.cookies,
-        timeout=client.timeout,
-        auth=client.auth,
-        params=client.params,
-        base_url=client.base_url,
-        trust_env=client.trust_env,
-        max_decoded_bytes=client._max_decoded_bytes,
-    )
 
 
 def _needs_more(client: http.AsyncClient, done: http.Completed) -> bool:

@@ -6,7 +6,6 @@ import asyncio
 import ipaddress
 import re
 import time
-from urllib.parse import urlsplit
 from urllib.robotparser import RobotFileParser
 
 from aioxide import http
@@ -21,7 +20,10 @@ class RobotsDisallowedError(Exception):
 
 def is_loopback(url: str) -> bool:
     """Whether a URL is of this machine, whose owner needs no politeness."""
-    host = urlsplit(url).hostname or ""
+    try:
+        host = http.URL(url).host
+    except http.InvalidURL:
+        return False
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -44,12 +46,12 @@ class Robots:
     async def admit(self, url: str) -> None:
         """Wait until the URL may be fetched.
 
-        RobotsDisallowedError if it may not.
+        RobotsDisallowedError if it may not, http.InvalidURL if it is none.
         """
         if is_loopback(url):
             return
-        parts = urlsplit(url)
-        origin = f"{parts.scheme}://{parts.netloc}"
+        parts = http.URL(url)
+        origin = f"{parts.scheme}://{parts.netloc.decode('ascii')}"
         if origin not in self._rules:
             self._rules[origin] = asyncio.create_task(self._read(origin))
         rules = await asyncio.shield(self._rules[origin])

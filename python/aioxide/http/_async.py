@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from aioxide._native import RawResponse
 
 
+_NOT_GATHERED = "gather_get does not support a client's follow_redirects=, retry= and event_hooks= yet"
+
+
 class AsyncClient(BaseClient):
     """An HTTP client for coroutines, with httpx's parameters. Connections are kept and used again.
 
@@ -503,10 +506,25 @@ class AsyncClient(BaseClient):
         Rust.
         """
         self._check_open()
-        if self.follow_redirects or self._retry is not None or any(self._event_hooks.values()):
-            raise NotImplementedError(
-                "gather_get does not support a client's follow_redirects=, retry= and event_hooks= yet"
-            )
+        if self.follow_redirects or self._retry is not None:
+            raise NotImplementedError(_NOT_GATHERED)
+        return self._gather_once(
+            urls, limit=limit, return_exceptions=return_exceptions, headers=headers, timeout=timeout
+        )
+
+    def _gather_once(
+        self,
+        urls: Iterable[URLTypes],
+        *,
+        limit: int,
+        return_exceptions: bool = False,
+        headers: HeaderTypes | None = None,
+        timeout: TimeoutTypes | UseClientDefault = USE_CLIENT_DEFAULT,
+    ) -> Gather:
+        """As `gather_get`, for a caller who sees to redirects and retries if the client is to do that."""
+        self._check_open()
+        if any(self._event_hooks.values()):
+            raise NotImplementedError(_NOT_GATHERED)
         requests = [self.build_request("GET", url, headers=headers, timeout=timeout) for url in urls]
         for request in requests:
             authenticate_once(request, self._request_auth(request, USE_CLIENT_DEFAULT))
