@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from aioxide.fetch import Row
-from aioxide.fetch._rows import expand, from_file, from_urls
+from aioxide.fetch._rows import count, expand, from_file, from_urls
 
 
 def test_a_template_counts_without_a_list() -> None:
     begin = time.monotonic()
     urls = expand("http://host/{1..100000000000}")
     assert list(itertools.islice(urls, 2)) == ["http://host/1", "http://host/2"]
+    assert count("http://host/{1..100000000000}") == 100_000_000_000
     assert time.monotonic() - begin < 1
     assert list(expand("http://host/")) == ["http://host/"]
     with pytest.raises(ValueError, match="counts down: write {1..3}"):

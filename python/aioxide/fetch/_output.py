@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, TypeAlias
 
@@ -17,6 +18,7 @@ Bodies: TypeAlias = Literal["inline", "files", "none"]
 
 _BATCH_RESULTS_MAX: Final = 2000
 _BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
+_BATCH_SECONDS_MAX: Final = 1.0
 
 
 class JsonLines:
@@ -37,14 +39,17 @@ class JsonLines:
         self._lines: list[bytes] = []
         self._rows: list[int] = []
         self._batch_bytes = 0
+        self._committed = time.monotonic()
 
-    def add(self, result: FetchResult) -> bool:
-        """Add a result; whether the batch is full, and `commit` due."""
+    def add(self, result: FetchResult) -> None:
+        """Add a result, and commit the batch when it is full or has waited for long enough. As `commit`."""
         line = json.dumps(self._object(result), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         self._lines.append(line)
         self._rows.append(result.row.index)
         self._batch_bytes += len(line)
-        return len(self._lines) >= _BATCH_RESULTS_MAX or self._batch_bytes >= _BATCH_BYTES_MAX
+        is_full = len(self._lines) >= _BATCH_RESULTS_MAX or self._batch_bytes >= _BATCH_BYTES_MAX
+        if is_full or time.monotonic() - self._committed >= _BATCH_SECONDS_MAX:
+            self.commit()
 
     def commit(self) -> None:
         """Write what was added, and note it in the journal.
@@ -61,6 +66,7 @@ class JsonLines:
         self._lines.clear()
         self._rows.clear()
         self._batch_bytes = 0
+        self._committed = time.monotonic()
 
     def close(self) -> None:
         """Close the file. What was not committed is lost."""

@@ -6,6 +6,7 @@ import csv
 import importlib
 import itertools
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -46,19 +47,32 @@ def expand(template: str) -> Iterator[str]:
     >>> list(expand("http://host/{01..02}/{1..2}"))
     ['http://host/01/1', 'http://host/01/2', 'http://host/02/1', 'http://host/02/2']
     """
-    parts = _RANGE.split(template)
-    texts, ranges = parts[::3], list(zip(parts[1::3], parts[2::3], strict=True))
-    for first, last in ranges:
-        if int(last) < int(first):
-            raise ValueError(f"{{{first}..{last}}} counts down: write {{{last}..{first}}}")
-    counts = [range(int(first), int(last) + 1) for first, last in ranges]
-    widths = [len(first) if first.startswith("0") else 0 for first, _ in ranges]
+    texts, counts = _RANGE.split(template)[::3], _counts(template)
+    widths = [len(first) if first.startswith("0") else 0 for first, _ in _RANGE.findall(template)]
     # product() would make lists of its ranges; the first, which may be long, is walked.
     for first_number in counts[0] if counts else [None]:
         for others in itertools.product(*counts[1:]):
             numbers = [] if first_number is None else [first_number, *others]
             shown = [str(number).zfill(width) for number, width in zip(numbers, widths, strict=True)]
             yield texts[0] + "".join(number + text for number, text in zip(shown, texts[1:], strict=True))
+
+
+def _counts(template: str) -> list[range]:
+    ranges = _RANGE.findall(template)
+    for first, last in ranges:
+        if int(last) < int(first):
+            raise ValueError(f"{{{first}..{last}}} counts down: write {{{last}..{first}}}")
+    return [range(int(first), int(last) + 1) for first, last in ranges]
+
+
+def count(template: str) -> int:
+    """How many URLs `expand` makes of it; ValueError as there.
+
+    >>> count("http://host/{1..1000000000}/{01..12}"), count("http://host/")
+    (12000000000, 1)
+    """
+    # Not by len(), which has a limit.
+    return math.prod(numbers.stop - numbers.start for numbers in _counts(template))
 
 
 def is_template(url: str) -> bool:
@@ -150,12 +164,6 @@ def _row(index: int, values: Mapping[str, Any], column: str, path: str) -> Row:
         {str(name): str(value) for name, value in headers.items()},
         body.encode() if isinstance(body, str) and body else body or None,
     )
-
-
-def as_rows(given: Iterable[str | Row | Mapping[str, Any]]) -> Iterator[Row]:
-    """Rows of what a program gives: URLs, rows, and mappings with the columns of a table."""
-    make = row_maker()
-    return (make(each) for each in given)
 
 
 def row_maker() -> Callable[[str | Row | Mapping[str, Any]], Row]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import hashlib
 import itertools
 import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Final
@@ -23,14 +22,13 @@ from ._many import ERRORS, FetchResult, fetch_many
 from ._output import JsonLines
 from ._progress import Progress
 from ._robots import is_loopback
-from ._rows import Row, expand, from_file, from_urls, is_template
+from ._rows import Row, count, from_file, from_urls, is_template
 from ._summary import Summary
 
 __all__ = ["add_arguments", "execute"]
 
 _USER_AGENT: Final = f"aioxide/{aioxide.__version__}"
 _STYLES: Final = ("sequential", "threads", "async", "native")
-_COMMIT_SECONDS: Final = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--per-host", type=checked(_positive_int), metavar="N", help="connections to each host at most")
     how.add_argument("--rate", type=checked(_positive), metavar="R", help="requests begun each second at most")
     how.add_argument("--retries", type=checked(_count), default=2, metavar="N", help="more tries of what failed (2)")
-    how.add_argument("--timeout", type=checked(_positive), default=30.0, metavar="SECONDS", help="for each row (30)")
+    how.add_argument(
+        "--timeout",
+        type=checked(_positive),
+        default=30.0,
+        metavar="SECONDS",
+        help="for each step of a request: to connect, to send, for each piece of the answer (30)",
+    )
     how.add_argument("--header", "-H", action="append", default=[], type=checked(_header), metavar="NAME:VALUE")
     how.add_argument("--method", default="GET", metavar="NAME", help="for URLs without a table that says it (GET)")
     how.add_argument("--data", metavar="TEXT", help="the body of each request; @FILE takes it from there")
@@ -186,7 +190,7 @@ class Run:
         arguments = self._arguments
         if arguments.source:
             return None
-        return sum(sum(1 for _ in expand(url)) for url in arguments.urls)
+        return sum(map(count, arguments.urls))
 
     def _settings(self) -> dict[str, Any]:
         arguments = self._arguments
@@ -204,26 +208,22 @@ class Run:
         }
 
     def _fetch(self, rows: Iterator[Row], output: JsonLines, progress: Progress) -> None:
-        def keep(result: FetchResult) -> bool:
+        def keep(result: FetchResult) -> None:
             self._summary.add(result)
             progress.add(failed=result.response is None)
-            return output.add(result)
+            output.add(result)
 
         style = self._arguments.style
         if style in ("async", "native"):
-            aioxide.run(self._fetch_on_loop(rows, keep, output))
+            aioxide.run(self._fetch_on_loop(rows, keep))
             return
-        committed = self._summary.seconds
         fetched = self._in_sequence(rows) if style == "sequential" else self._in_threads(rows)
         with contextlib.closing(fetched):
             for result in fetched:
-                if keep(result) or self._summary.seconds - committed >= _COMMIT_SECONDS:
-                    output.commit()
-                    committed = self._summary.seconds
+                keep(result)
 
-    async def _fetch_on_loop(self, rows: Iterator[Row], keep: Any, output: JsonLines) -> None:
+    async def _fetch_on_loop(self, rows: Iterator[Row], keep: Callable[[FetchResult], None]) -> None:
         arguments = self._arguments
-        loop = asyncio.get_running_loop()
         async with http.AsyncClient(**self._settings()) as client:
             results = fetch_many(
                 rows,
@@ -233,12 +233,9 @@ class Run:
                 rate=arguments.rate,
                 robots=_USER_AGENT if heeds_robots(arguments) else None,
             )
-            committed = loop.time()
             async with contextlib.aclosing(results):
                 async for result in results:
-                    if keep(result) or loop.time() - committed >= _COMMIT_SECONDS:
-                        output.commit()
-                        committed = loop.time()
+                    keep(result)
 
     def _in_sequence(self, rows: Iterator[Row]) -> Generator[FetchResult, None, None]:
         with http.Client(**self._settings()) as client:
