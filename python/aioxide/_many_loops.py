@@ -237,6 +237,7 @@ class _Processes:
                     if self._ending:
                         # They were asked before: no more patience.
                         self.terminate()
+                        return
                     self.cancel_all()
 
     def _ended(self, pipe: multiprocessing.connection.Connection) -> None:

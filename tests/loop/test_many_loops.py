@@ -211,3 +211,35 @@ def test_the_end_of_the_parent_ends_the_processes(tmp_path: Path) -> None:
     child.kill()
     output, _ = child.communicate(timeout=30)
     assert output == "ended\n" * 3
+
+
+def test_a_second_ctrl_c_does_not_wait_for_processes_that_go_on(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("""
+import asyncio, os, aioxide
+async def main():
+    os.write(1, b"ready\\n")
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        os.write(1, b"ending\\n")
+        await asyncio.sleep(1000)
+if __name__ == "__main__":
+    aioxide.run(main, loops=2, kind="processes")
+""")
+    child = subprocess.Popen(
+        [sys.executable, str(program)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert child.stdout is not None
+    try:
+        for word in ("ready\n", "ending\n"):
+            assert [child.stdout.readline() for _ in range(2)] == [word] * 2
+            os.killpg(child.pid, signal.SIGINT)
+        _, errors = child.communicate(timeout=30)
+    finally:
+        child.kill()
+    assert errors.rstrip().endswith("KeyboardInterrupt")
