@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from tests.http.secure import SecureServer
-from tests.tls.certificates import make_authority, make_certificate
+from tests.tls.certificates import make_certificates
 
 from aioxide import _native
 from aioxide.__main__ import main
@@ -213,11 +212,7 @@ def test_a_server_that_answers_nothing_is_one_line_and_status_1(chapter: str) ->
 
 @pytest.mark.parametrize("chapter", NAMES)
 def test_a_site_with_tls(chapter: str, tmp_path: Path) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("the openssl command, which makes the certificates, is not installed")
-    make_authority(tmp_path)
-    make_certificate(tmp_path, "localhost", "DNS:localhost, IP:127.0.0.1")
-    server = SecureServer(tmp_path)
+    server = SecureServer(make_certificates(tmp_path))
     arguments = ["--url", f"{server.url}/{{n}}", "--chapters", chapter, "--no-picture", "--requests", "2"]
     try:
         trusting = {**os.environ, "SSL_CERT_FILE": str(tmp_path / "ca.pem")}

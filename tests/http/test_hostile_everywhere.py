@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from aioxide import http
 
-from .conftest import Serve
+from .conftest import Serve, resident_bytes
 
 ANSWERS = {
     "length": b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello",
@@ -22,10 +20,6 @@ ANSWERS = {
     "100": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
 }
 BROKEN = (http.RemoteProtocolError, http.ReadError)
-
-
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def cut_off(answer: bytes) -> Iterator[Callable[[socket.socket], None]]:
@@ -108,6 +102,17 @@ def test_what_takes_no_memory_meets_the_total(serve: Serve, begin: bytes, foreve
         assert client.statistics()["connections_open"] == 0
 
 
+async def read_in_flat_memory(url: str) -> int:
+    """The bytes of a body that is read piece by piece, and that must not gather in memory."""
+    before, most, total = resident_bytes(), 0, 0
+    async with http.AsyncClient(timeout=20) as client, client.stream("GET", url) as response:
+        async for data in response.aiter_bytes():
+            total += len(data)
+            most = max(most, resident_bytes())
+    assert most - before < 24 * 2**20
+    return total
+
+
 def test_big_bodies_pass_through_flat_memory(runner: asyncio.Runner, serve: Serve) -> None:
     piece, count = bytes(2**20), 256
 
@@ -118,16 +123,7 @@ def test_big_bodies_pass_through_flat_memory(runner: asyncio.Runner, serve: Serv
 
     url = serve(behave)
 
-    async def main() -> None:
-        before, most, total = resident_bytes(), 0, 0
-        async with http.AsyncClient(timeout=20) as client, client.stream("GET", url) as response:
-            async for data in response.aiter_bytes():
-                total += len(data)
-                most = max(most, resident_bytes())
-        assert total == len(piece) * count
-        assert most - before < 24 * 2**20
-
-    runner.run(main())
+    assert runner.run(read_in_flat_memory(url)) == len(piece) * count
 
 
 def test_a_bomb_is_decoded_in_bounded_pieces(runner: asyncio.Runner, serve: Serve) -> None:
@@ -137,16 +133,7 @@ def test_a_bomb_is_decoded_in_bounded_pieces(runner: asyncio.Runner, serve: Serv
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
     url = serve(lambda connection: connection.sendall(head + body))
 
-    async def main() -> None:
-        before, most, total = resident_bytes(), 0, 0
-        async with http.AsyncClient(timeout=20) as client, client.stream("GET", url) as response:
-            async for data in response.aiter_bytes():
-                total += len(data)
-                most = max(most, resident_bytes())
-        assert total == 256 * 2**20
-        assert most - before < 24 * 2**20
-
-    runner.run(main())
+    assert runner.run(read_in_flat_memory(url)) == 256 * 2**20
 
 
 def test_a_server_that_takes_nothing_and_one_that_says_nothing(runner: asyncio.Runner, serve: Serve) -> None:

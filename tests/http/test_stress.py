@@ -14,6 +14,8 @@ import pytest
 
 from aioxide import http, httpclient
 
+from .conftest import resident_bytes
+
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 PATHS = (
     "/plain",
@@ -34,10 +36,6 @@ REQUESTS = 5000 * int(os.environ["AIOXIDE_STRESS_ROUNDS"]) if "AIOXIDE_STRESS_RO
 
 def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors in /proc")

@@ -37,6 +37,14 @@ def loop_factory(request: pytest.FixtureRequest) -> Factory:
     return Factory("aioxide", new_event_loop, debug=request.param == "aioxide-debug")
 
 
+@pytest.fixture
+def loop(loop_factory: Factory) -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop of each kind, closed in the end."""
+    loop = loop_factory()
+    yield loop
+    loop.close()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def nothing_left_behind() -> Iterator[None]:
     """What a file leaves to the collector is collected in its own time, so that a warning names the right file."""

@@ -65,6 +65,12 @@ def failures(loop: asyncio.AbstractEventLoop) -> Iterator[list[dict[str, Any]]]:
         loop.set_exception_handler(before)
 
 
+def run_once(loop: asyncio.AbstractEventLoop) -> None:
+    """Run what is ready."""
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
 def open_descriptors() -> set[int]:
     """The numbers of the open descriptors of this process, once garbage has closed what it had."""
     gc.collect()

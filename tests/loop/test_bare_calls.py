@@ -10,23 +10,11 @@ import weakref
 from typing import Any
 
 import pytest
-from tests.loop.support import LoopFactory, failures
+from tests.loop.support import LoopFactory, failures, run_once
 
 import aioxide
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
-
-
-@pytest.fixture
-def loop(loop_factory: LoopFactory) -> Any:
-    loop = loop_factory()
-    yield loop
-    loop.close()
-
-
-def run_once(loop: asyncio.AbstractEventLoop) -> None:
-    loop.call_soon(loop.stop)
-    loop.run_forever()
 
 
 def test_a_done_callback_that_fails_is_reported_with_its_handle(loop: asyncio.AbstractEventLoop) -> None:

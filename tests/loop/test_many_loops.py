@@ -154,17 +154,21 @@ if __name__ == "__main__":
 """
 
 
-def start(kind: Kind, port: int, folder: Path) -> subprocess.Popen[str]:
-    """The program in a file, since processes that are not forked import it."""
-    program = folder / "program.py"
-    program.write_text(PROGRAM.replace("PORT", str(port)).replace("KIND", repr(kind)))
-    child = subprocess.Popen(
+def popen(program: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, str(program)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+
+
+def start(kind: Kind, port: int, folder: Path) -> subprocess.Popen[str]:
+    """The program in a file, since processes that are not forked import it."""
+    program = folder / "program.py"
+    program.write_text(PROGRAM.replace("PORT", str(port)).replace("KIND", repr(kind)))
+    child = popen(program)
     assert child.stdout is not None
     for _ in range(3):
         if child.stdout.readline() != "ready\n":
@@ -227,13 +231,7 @@ async def main():
 if __name__ == "__main__":
     aioxide.run(main, loops=2, kind="processes")
 """)
-    child = subprocess.Popen(
-        [sys.executable, str(program)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    child = popen(program)
     assert child.stdout is not None
     try:
         for word in ("ready\n", "ending\n"):

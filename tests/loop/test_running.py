@@ -13,13 +13,6 @@ import pytest
 from tests.loop.support import LoopFactory, failures, name_of, tcp_pair
 
 
-@pytest.fixture
-def loop(loop_factory: LoopFactory) -> Any:
-    loop = loop_factory()
-    yield loop
-    loop.close()
-
-
 def test_stop_before_the_run_gives_one_turn(loop: asyncio.AbstractEventLoop) -> None:
     ran: list[str] = []
     loop.call_soon(ran.append, "first")

@@ -14,21 +14,9 @@ import weakref
 from typing import Any
 
 import pytest
-from tests.loop.support import LoopFactory, Recorder, failures, name_of, tcp_pair
+from tests.loop.support import LoopFactory, Recorder, failures, name_of, run_once, tcp_pair
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
-
-
-@pytest.fixture
-def loop(loop_factory: LoopFactory) -> Any:
-    loop = loop_factory()
-    yield loop
-    loop.close()
-
-
-def run_once(loop: asyncio.AbstractEventLoop) -> None:
-    loop.call_soon(loop.stop)
-    loop.run_forever()
 
 
 def test_callbacks_run_in_the_order_of_scheduling(loop: asyncio.AbstractEventLoop) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
+
+import pytest
 
 # Names enough for Python 3.13, whose contexts are strict about extensions.
 CONFIGURATION = """
@@ -49,3 +52,14 @@ def make_certificate(folder: Path, name: str, names: str) -> None:
     extensions = ["-extfile", f"{name}.cnf", "-extensions", "signed"]
     openssl(folder, "x509", "-req", "-in", f"{name}.csr", *signing, *extensions, "-out", f"{name}.crt")
     (folder / f"{name}.pem").write_text((folder / f"{name}.key").read_text() + (folder / f"{name}.crt").read_text())
+
+
+def make_certificates(folder: Path, localhost: str = "DNS:localhost, IP:127.0.0.1") -> Path:
+    """``ca.pem``, ``localhost.pem``, ``other.pem`` and ``client.pem`` in the folder. Skips without ``openssl``."""
+    if shutil.which("openssl") is None:
+        pytest.skip("the openssl command, which makes the certificates, is not installed")
+    make_authority(folder)
+    make_certificate(folder, "localhost", localhost)
+    make_certificate(folder, "other", "DNS:other.test")
+    make_certificate(folder, "client", "email:client@example.test")
+    return folder

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.tls.certificates import make_authority, make_certificate
+from tests.tls.certificates import make_certificates
 
 KINDS = ("asyncio", "aioxide-libssl", "aioxide-stdlib")
 
@@ -40,14 +39,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Certificates and keys as files: ``ca.pem``, ``localhost.pem``, ``other.pem``, ``client.pem``."""
-    if shutil.which("openssl") is None:
-        pytest.skip("the openssl command, which makes the certificates, is not installed")
-    folder = tmp_path_factory.mktemp("certificates")
-    make_authority(folder)
-    make_certificate(folder, "localhost", "DNS:localhost, IP:127.0.0.1")
-    make_certificate(folder, "other", "DNS:other.test")
-    make_certificate(folder, "client", "email:client@example.test")
-    return folder
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
