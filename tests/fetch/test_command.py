@@ -55,7 +55,7 @@ def test_errors_and_the_exit_status(server: HttpServer, tmp_path: Path, capsys: 
 
 def test_bodies_by_hash(server: HttpServer, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
-    assert main(["fetch", f"{server.url}/a", f"{server.url}/a", "-o", str(output), "--bodies", "files"]) == 0
+    assert main(["fetch", f"{server.url}/a", f"{server.url}/a", "-o", str(output), "--bodies", "hash"]) == 0
     digests = {line["sha256"] for line in lines(output)}
     assert len(digests) == 1
     digest = digests.pop()
@@ -75,13 +75,13 @@ def test_a_table_says_method_headers_and_body(server: HttpServer, tmp_path: Path
     ("arguments", "message"),
     [
         ([], "give URLs, or --from FILE"),
-        (["http://127.0.0.1/", "--bodies", "files"], "need an --output"),
+        (["http://127.0.0.1/", "--bodies", "hash"], "need an --output"),
         (["--from", "missing.txt"], "No such file"),
         (["http://127.0.0.1/{2..1}"], "counts down"),
         (["http://127.0.0.1/", "--rate", "0"], "a number above 0"),
         (["http://127.0.0.1/", "--concurrency", "none"], "a whole number from 1"),
         (["http://127.0.0.1/", "-H", "nothing"], "NAME:VALUE"),
-        (["http://127.0.0.1/", "--style", "threads", "--rate", "5"], "for the styles async and native"),
+        (["http://127.0.0.1/", "--timeline", "out.png"], "ends with none of .html"),
     ],
 )
 def test_wrong_arguments_are_told_in_one_line(
@@ -108,6 +108,49 @@ def test_another_run_does_not_go_on_with_the_journal(
     # The same run finds that all is done.
     assert main(["fetch", f"{server.url}/a", "-o", output]) == 0
     assert len(lines(tmp_path / "out.jsonl")) == 1
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_results_that_are_gone_are_missed(
+    server: HttpServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    output = tmp_path / name
+    command = ["fetch", f"{server.url}/a", "-o", str(output)]
+    assert main(command) == 0
+    output.unlink()
+    assert main(command) == 2
+    assert "has lost results that its journal tells of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_rate_is_kept_in_every_style(server: HttpServer, tmp_path: Path, style: str) -> None:
+    begin = time.monotonic()
+    output = str(tmp_path / "out.jsonl")
+    assert main(["fetch", f"{server.url}/{{1..11}}", "--rate", "50", "--style", style, "-o", output]) == 0
+    assert time.monotonic() - begin >= 10 / 50
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_timeline_is_drawn(server: HttpServer, tmp_path: Path, style: str) -> None:
+    drawn = tmp_path / "out.json"
+    command = ["fetch", f"{server.url}/{{1..20}}", "--style", style, "--concurrency", "3"]
+    assert main([*command, "-o", str(tmp_path / "out.jsonl"), "--timeline", str(drawn)]) == 0
+    lanes = {lane["kind"] for lane in json.loads(drawn.read_text())["lanes"]}
+    assert {"sequential": "thread", "threads": "thread", "async": "task", "native": "loop"}[style] in lanes
+
+
+def test_standard_input_gives_rows(server: HttpServer, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "aioxide", "fetch", "--from", "-"]
+    done = subprocess.run(
+        command, input=f"{server.url}/a\n{server.url}/b\n", capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(json.loads(line)["url"] for line in done.stdout.splitlines()) == [
+        f"{server.url}/a",
+        f"{server.url}/b",
+    ]
 
 
 def test_a_foreign_file_is_no_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

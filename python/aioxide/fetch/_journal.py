@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-_FORMAT: Final = "1"
+_FORMAT: Final = "2"
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS done (first INTEGER PRIMARY KEY, rows BLOB NOT NULL);
@@ -17,7 +17,7 @@ _ROWS_EACH: Final = 8 * 1024
 
 
 class JournalError(Exception):
-    """The journal is of another run, or is no journal."""
+    """The journal is of another run, is no journal, or cannot be written."""
 
 
 class Journal:
@@ -35,8 +35,11 @@ class Journal:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.executescript(_SCHEMA)
+        except sqlite3.OperationalError as error:
+            raise JournalError(f"{path}: {error}") from None
         except sqlite3.DatabaseError as error:
             raise JournalError(f"{path} is no journal of aioxide fetch: {error}") from None
+        self._path = path
         self._bits: dict[int, bytearray] = {}
         self.done = 0
         facts = dict(self._database.execute("SELECT name, value FROM facts"))
@@ -46,7 +49,7 @@ class Journal:
             raise JournalError(
                 f"{path} is of another run ({facts['run']}, now {run}): remove it to begin anew, or name another output"
             )
-        self.output_bytes = int(facts.get("output_bytes", "0"))
+        self.output_length = int(facts.get("output_length", "0"))
         for first, rows in self._database.execute("SELECT first, rows FROM done"):
             self._bits[first] = bytearray(rows)
             self.done += int.from_bytes(rows, "little").bit_count()
@@ -60,8 +63,11 @@ class Journal:
         place = row % _ROWS_EACH
         return bits is not None and bool(bits[place // 8] >> (place % 8) & 1)
 
-    def commit(self, rows: Iterable[int], output_bytes: int) -> None:
-        """Note that the rows are done, and that the output, safely on disk, has so many bytes with them."""
+    def commit(self, rows: Iterable[int], output_length: int) -> None:
+        """Note that the rows are done, and that the output, safely on disk, has that length with them.
+
+        JournalError if that cannot be written.
+        """
         changed = set()
         for row in rows:
             if self.is_done(row):
@@ -70,13 +76,16 @@ class Journal:
             self._bits.setdefault(block, bytearray(_ROWS_EACH // 8))[place // 8] |= 1 << (place % 8)
             changed.add(block)
             self.done += 1
-        self.output_bytes = output_bytes
-        self._database.execute("BEGIN IMMEDIATE")
-        with self._database:
-            self._database.executemany(
-                "INSERT OR REPLACE INTO done VALUES (?, ?)", [(block, bytes(self._bits[block])) for block in changed]
-            )
-            self._database.execute("INSERT OR REPLACE INTO facts VALUES ('output_bytes', ?)", (str(output_bytes),))
+        self.output_length = output_length
+        blocks = [(block, bytes(self._bits[block])) for block in changed]
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            with self._database:
+                self._database.executemany("INSERT OR REPLACE INTO done VALUES (?, ?)", blocks)
+                length = ("output_length", str(output_length))
+                self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", length)
+        except sqlite3.Error as error:
+            raise JournalError(f"{self._path}: {error}") from None
 
     def close(self) -> None:
         """Close the database; the journal stays, for a run that goes on."""

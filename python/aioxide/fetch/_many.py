@@ -7,15 +7,14 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from aioxide import http
 
-from ._robots import Robots, RobotsDisallowedError
+from ._robots import Admission, RobotsDisallowedError
 from ._rows import Row, row_maker
 
 Given: TypeAlias = str | Row | Mapping[str, Any]
-Admit: TypeAlias = Callable[[str], Any]
 
 # What has an answer of its own, in place of a response.
 ERRORS = (http.HTTPError, http.InvalidURL, RobotsDisallowedError)
@@ -68,11 +67,11 @@ async def fetch_many(
             limits = http.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
             client = await stack.enter_async_context(http.AsyncClient(limits=limits))
         source = Source(make, rows)
-        admits: list[Admit] = [] if robots is None else [Robots(client, robots).admit]
-        if rate is not None:
-            admits.append(Pace(rate).admit)
-        plain = style == "native" and not admits
-        results = _in_blocks(client, source, concurrency) if plain else _in_tasks(client, source, concurrency, admits)
+        admission = Admission(client, robots, rate)
+        if style == "native" and admission.is_free:
+            results = _in_blocks(client, source, concurrency)
+        else:
+            results = _in_tasks(client, source, concurrency, admission)
         async with aclosing(results):
             async for result in results:
                 yield result
@@ -106,36 +105,50 @@ class Source:
         return rows
 
 
-class Pace:
-    """Lets requests begin so many times a second, evenly."""
+class Admit(Protocol):
+    """Whoever says when a row may be fetched."""
 
-    def __init__(self, rate: float) -> None:
-        self._every = 1 / rate
-        self._next = 0.0
-
-    async def admit(self, _url: str) -> None:
-        """Wait for the next beat."""
-        now = time.monotonic()
-        at = max(now, self._next)
-        self._next = at + self._every
-        await asyncio.sleep(at - now)
+    async def admit(self, row: Row) -> None:
+        """Return then; one of `ERRORS` if it may not be."""
 
 
-async def fetch_row(client: http.AsyncClient, row: Row, admits: Iterable[Admit] = ()) -> FetchResult:
-    """Fetch one row, once everybody admits it."""
+class Postponed:
+    """Rows that Rust has sent once, and when they may be sent again."""
+
+    def __init__(self) -> None:
+        self._due: dict[int, float] = {}
+
+    def add(self, row: Row, pause: float) -> None:
+        """The row may be sent again in so many seconds."""
+        self._due[row.index] = time.monotonic() + pause
+
+    async def admit(self, row: Row) -> None:
+        """Wait until then."""
+        if (due := self._due.get(row.index)) is not None:
+            await asyncio.sleep(due - time.monotonic())
+
+    def extensions(self, row: Row) -> dict[str, Any]:
+        """What the client has to know of the first try."""
+        return {"attempt": 2} if row.index in self._due else {}
+
+
+async def fetch_row(client: http.AsyncClient, row: Row, admission: Admit) -> FetchResult:
+    """Fetch one row, once it is admitted."""
     begin = time.monotonic()
     try:
-        for admit in admits:
-            await admit(row.url)
+        await admission.admit(row)
         begin = time.monotonic()
-        response = await client.request(row.method, row.url, headers=row.headers, content=row.body)
+        extensions = admission.extensions(row) if isinstance(admission, Postponed) else None
+        response = await client.request(
+            row.method, row.url, headers=row.headers, content=row.body, extensions=extensions
+        )
     except ERRORS as error:
         return FetchResult(row, None, error, time.monotonic() - begin)
     return FetchResult(row, response, None, time.monotonic() - begin)
 
 
 async def _in_tasks(
-    client: http.AsyncClient, source: Source, concurrency: int, admits: Iterable[Admit]
+    client: http.AsyncClient, source: Source, concurrency: int, admission: Admit
 ) -> AsyncGenerator[FetchResult, None]:
     """A task for each place: it takes a row, fetches it, and waits until its result is taken."""
     results: asyncio.Queue[FetchResult | BaseException | None] = asyncio.Queue(1)
@@ -143,7 +156,7 @@ async def _in_tasks(
     async def work() -> None:
         try:
             while (row := await source.next()) is not None:
-                await results.put(await fetch_row(client, row, admits))
+                await results.put(await fetch_row(client, row, admission))
         except Exception as error:  # noqa: BLE001 - the consumer gets it
             await results.put(error)
         else:
@@ -171,6 +184,7 @@ async def _in_blocks(client: http.AsyncClient, source: Source, concurrency: int)
     while rows := await source.block(max(_BLOCK_ROWS_MIN, 20 * concurrency)):
         plain = [row for row in rows if row.is_plain]
         rest = [row for row in rows if not row.is_plain]
+        postponed = Postponed()
         try:
             requests = client._gather_once([row.url for row in plain], limit=concurrency)
         except (NotImplementedError, http.InvalidURL):
@@ -178,20 +192,30 @@ async def _in_blocks(client: http.AsyncClient, source: Source, concurrency: int)
         else:
             async with requests:
                 async for done in requests:
-                    if _needs_more(client, done):
-                        rest.append(plain[done.index])
-                        continue
-                    seconds = 0.0 if done.response is None else done.response.elapsed.total_seconds()
-                    yield FetchResult(plain[done.index], done.response, done.error, seconds)
-        async with aclosing(_in_tasks(client, Source(row_maker(), rest), concurrency, ())) as results:
+                    row = plain[done.index]
+                    if (pause := _pause_before_retry(client, done)) is not None:
+                        postponed.add(row, pause)
+                        rest.append(row)
+                    elif client.follow_redirects and done.response and done.response.has_redirect_location:
+                        rest.append(row)
+                    else:
+                        seconds = 0.0 if done.response is None else done.response.elapsed.total_seconds()
+                        yield FetchResult(row, done.response, done.error, seconds)
+        async with aclosing(_in_tasks(client, Source(row_maker(), rest), concurrency, postponed)) as results:
             async for result in results:
                 yield result
 
 
-def _needs_more(client: http.AsyncClient, done: http.Completed) -> bool:
-    """Whether the client would go on: follow a redirect, or try once more."""
-    if done.response is None:
-        return client._retry is not None and isinstance(done.error, http.TransportError)
-    if client.follow_redirects and done.response.has_redirect_location:
-        return True
-    return client._retry is not None and done.response.status_code in client._retry.statuses
+def _pause_before_retry(client: http.AsyncClient, done: http.Completed) -> float | None:
+    """How many seconds later the client sends a row again; None if what came stands."""
+    retry = client._retry
+    if retry is None:
+        return None
+    retry.count_request()
+    if done.response is not None:
+        if done.response.status_code not in retry.statuses:
+            return None
+        return retry.pause_after_response(done.response.request, done.response, 1)
+    if isinstance(done.error, http.TransportError):
+        return retry.pause_after_error(done.error.request, done.error, 1)
+    return None

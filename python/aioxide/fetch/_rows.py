@@ -133,13 +133,18 @@ def _json(line: str, index: int, path: str) -> Mapping[str, Any]:
 
 
 def _parquet(path: str) -> Iterator[Mapping[str, Any]]:
-    try:
-        parquet: Any = importlib.import_module("pyarrow.parquet")
-    except ImportError:
-        raise ValueError("Parquet files need pyarrow: pip install 'aioxide[parquet]'") from None
+    parquet = pyarrow("pyarrow.parquet")
     with parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=10_000):
             yield from batch.to_pylist()
+
+
+def pyarrow(module: str = "pyarrow") -> Any:
+    """Import a module of pyarrow's; ValueError if it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ValueError("Parquet files need pyarrow: pip install 'aioxide[parquet]'") from None
 
 
 def _row(index: int, values: Mapping[str, Any], column: str, path: str) -> Row:

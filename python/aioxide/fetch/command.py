@@ -8,20 +8,21 @@ import hashlib
 import itertools
 import os
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Final
 
 import aioxide
-from aioxide import http
+from aioxide import http, timeline
 from aioxide._arguments import checked
 
 from ._journal import Journal, JournalError
 from ._many import ERRORS, FetchResult, fetch_many
-from ._output import JsonLines
+from ._output import Output, format_of
 from ._progress import Progress
-from ._robots import is_loopback
+from ._robots import BlockingAdmission, is_loopback
 from ._rows import Row, count, from_file, from_urls, is_template
 from ._summary import Summary
 
@@ -71,15 +72,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="heed robots.txt and its crawl delays (default: for templates and files, with hosts of others)",
     )
     out = parser.add_argument_group("results")
-    out.add_argument("--output", "-o", type=Path, metavar="FILE", help="JSON lines go there (standard output)")
     out.add_argument(
-        "--bodies", choices=("inline", "files", "none"), default="inline", help="in the lines, in FILE.bodies by hash"
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="NAME.parquet; NAME/ is a folder with a file for each row; else JSON lines, on standard output by default",
+    )
+    out.add_argument(
+        "--bodies",
+        choices=("inline", "hash", "rows", "none"),
+        help="in the results (usual), or in files named by content or row, in FILE.bodies or the folder",
     )
     out.add_argument(
         "--journal",
         type=Path,
         metavar="FILE",
         help="by which an interrupted run goes on, given the same command again (OUTPUT.journal)",
+    )
+    out.add_argument(
+        "--timeline",
+        type=checked(_timeline_file),
+        metavar="FILE",
+        help="draw what ran when (the first million records): NAME.html, or another ending that timeline.dump knows",
     )
 
 
@@ -105,6 +119,12 @@ def _positive(text: str) -> float:
     return value
 
 
+def _timeline_file(text: str) -> str:
+    if not text.endswith(timeline.ENDINGS):
+        raise ValueError(f"{text!r} ends with none of {', '.join(timeline.ENDINGS)}")
+    return text
+
+
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
@@ -116,10 +136,8 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit status: 1 if a row has no response."""
     if bool(arguments.urls) == bool(arguments.source):
         return _complain("give URLs, or --from FILE")
-    if arguments.output is None and (arguments.journal or arguments.bodies == "files"):
-        return _complain("--journal and --bodies files need an --output")
-    if arguments.style in ("sequential", "threads") and (arguments.rate or heeds_robots(arguments)):
-        return _complain("--rate and robots.txt are for the styles async and native; --no-robots goes without")
+    if arguments.output is None and (arguments.journal or arguments.bodies in ("hash", "rows")):
+        return _complain("--journal and bodies in files need an --output")
     try:
         return Run(arguments).execute()
     except (JournalError, ValueError, OSError) as error:
@@ -151,9 +169,9 @@ class Run:
         with contextlib.ExitStack() as stack:
             journal = None
             if arguments.output is not None:
-                path = arguments.journal or arguments.output.with_name(arguments.output.name + ".journal")
+                path = arguments.journal or Path(arguments.output.rstrip("/") + ".journal")
                 journal = stack.enter_context(contextlib.closing(Journal(path, self._fingerprint())))
-            output = JsonLines(arguments.output, journal, arguments.bodies)
+            output = Output(arguments.output, journal, arguments.bodies)
             stack.callback(output.close)
             done = 0 if journal is None else journal.done
             if done:
@@ -163,6 +181,8 @@ class Run:
             rows = self._rows() if journal is None else (row for row in self._rows() if not journal.is_done(row.index))
             # However it ends, what has come is kept.
             stack.callback(output.commit)
+            if arguments.timeline:
+                stack.enter_context(timeline.record(to=arguments.timeline))
             self._fetch(rows, output, progress)
         print(self._summary, file=sys.stderr)
         return 1 if self._summary.errors else 0
@@ -171,7 +191,7 @@ class Run:
         """What makes a run another one: what is fetched and what is kept of it, not how fast."""
         arguments = self._arguments
         parts = [*arguments.urls, arguments.source, arguments.column, arguments.method, arguments.data]
-        parts += [arguments.bodies, arguments.no_redirects, *sorted(arguments.header)]
+        parts += [format_of(arguments.output), arguments.bodies, arguments.no_redirects, *sorted(arguments.header)]
         digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
         return f"{arguments.source or arguments.urls[0]} {digest}"
 
@@ -207,7 +227,7 @@ class Run:
             ),
         }
 
-    def _fetch(self, rows: Iterator[Row], output: JsonLines, progress: Progress) -> None:
+    def _fetch(self, rows: Iterator[Row], output: Output, progress: Progress) -> None:
         def keep(result: FetchResult) -> None:
             self._summary.add(result)
             progress.add(failed=result.response is None)
@@ -231,25 +251,50 @@ class Run:
                 style=arguments.style,
                 concurrency=arguments.concurrency,
                 rate=arguments.rate,
-                robots=_USER_AGENT if heeds_robots(arguments) else None,
+                robots=self._robots(),
             )
             async with contextlib.aclosing(results):
                 async for result in results:
                     keep(result)
 
-    def _in_sequence(self, rows: Iterator[Row]) -> Generator[FetchResult, None, None]:
+    def _robots(self) -> str | None:
+        """The name by which hosts are asked what they want; None if they are not."""
+        return _USER_AGENT if heeds_robots(self._arguments) else None
+
+    @contextlib.contextmanager
+    def _blocking(self) -> Iterator[Callable[[Row], FetchResult]]:
+        """What fetches a row and waits for it, in any thread."""
+        arguments = self._arguments
         with http.Client(**self._settings()) as client:
-            for row in rows:
-                yield _fetch_blocking(client, row)
+            admission = BlockingAdmission(client, self._robots(), arguments.rate, arguments.per_host)
+
+            def fetch(row: Row) -> FetchResult:
+                try:
+                    with admission.admitted(row.url):
+                        response = client.request(row.method, row.url, headers=row.headers, content=row.body)
+                except ERRORS as error:
+                    return FetchResult(row, None, error, 0.0)
+                return FetchResult(row, response, None, response.elapsed.total_seconds())
+
+            yield fetch
+
+    def _in_sequence(self, rows: Iterator[Row]) -> Generator[FetchResult, None, None]:
+        with self._blocking() as fetch, timeline.thread_lane("sequential"):
+            yield from map(fetch, rows)
 
     def _in_threads(self, rows: Iterator[Row]) -> Generator[FetchResult, None, None]:
         concurrency = self._arguments.concurrency
-        with http.Client(**self._settings()) as client, ThreadPoolExecutor(concurrency) as threads:
+        with self._blocking() as fetch, ThreadPoolExecutor(concurrency, "thread") as threads:
+
+            def fetch_in_lane(row: Row) -> FetchResult:
+                with timeline.thread_lane(threading.current_thread().name):
+                    return fetch(row)
+
             pending: set[Future[FetchResult]] = set()
             try:
                 while True:
                     for row in itertools.islice(rows, 2 * concurrency - len(pending)):
-                        pending.add(threads.submit(_fetch_blocking, client, row))
+                        pending.add(threads.submit(fetch_in_lane, row))
                     if not pending:
                         return
                     finished, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -258,14 +303,6 @@ class Run:
             finally:
                 for future in pending:
                     future.cancel()
-
-
-def _fetch_blocking(client: http.Client, row: Row) -> FetchResult:
-    try:
-        response = client.request(row.method, row.url, headers=row.headers, content=row.body)
-    except ERRORS as error:
-        return FetchResult(row, None, error, 0.0)
-    return FetchResult(row, response, None, response.elapsed.total_seconds())
 
 
 def _body(data: str | None) -> bytes | None:

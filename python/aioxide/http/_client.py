@@ -366,7 +366,8 @@ class BaseClient:
         retry.count_request()
         total = (request.extensions.get("timeout") or {}).get("total")
         due = None if total is None else monotonic() + total
-        attempt = 1
+        # Whoever has sent it already, as fetch_many does, says which attempt this is.
+        attempt: int = request.extensions.get("attempt", 1)
         while True:
             try:
                 response = yield "send", request, None

@@ -24,10 +24,12 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar, cast
 from .. import _native
 from .._freeze import Freeze, freeze_threshold, on_freeze, set_freeze_threshold
 from ._dump import dump, dump_on_freeze, dump_on_signal
+from ._export import ENDINGS
 from ._export import write as _write
 from ._metrics import instrument, prometheus
 
 __all__ = [
+    "ENDINGS",
     "Freeze",
     "Recording",
     "dump",

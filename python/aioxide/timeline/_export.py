@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from .. import _native
 
-__all__ = ["write"]
+__all__ = ["ENDINGS", "write"]
 
 Data = Mapping[str, Any]
 # A name's number, start and end, a category's number, and what else is known.
@@ -173,3 +173,6 @@ _FORMATS: Final[dict[str, Callable[[Data], bytes]]] = {
     ".profile.json": lambda data: _json(firefox(data)),
     ".json": lambda data: _json(dict(data)),
 }
+
+ENDINGS: Final = tuple(_FORMATS)
+"""The endings of file names that a recording can be written to."""
