@@ -30,6 +30,7 @@ from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
 from . import _native, _stock
 from . import _waits as _waits  # what the native half asks when a task first waits somewhere
 from ._children import ChildrenMixin
+from ._executor import submit, takes_items
 from ._selector import SelectorView
 
 _T = TypeVar("_T")
@@ -190,12 +191,18 @@ class EventLoop(_native.Loop, ChildrenMixin):
         """
         this = cast(Any, self)
         used = this._default_executor if executor is None else executor
-        is_plain = used is None or type(used) is concurrent.futures.ThreadPoolExecutor
-        if not is_plain or _native.timeline_level() == "counters":
+        if used is not None and not takes_items(used):
             return super().run_in_executor(executor, func, *args)
         if self._debug:
             this._check_callback(func, "run_in_executor")
-        return super().run_in_executor(executor, cast(Callable[[Unpack[_Ts]], _T], _native.ExecutorCall(func)), *args)
+        if _native.timeline_level() != "counters":
+            func = cast(Callable[[Unpack[_Ts]], _T], _native.ExecutorCall(func))
+        if used is None:  # asyncio makes it
+            return super().run_in_executor(None, func, *args)
+        this._check_closed()
+        if executor is None:
+            this._check_default_executor()
+        return submit(self, used, func, args)
 
     # -- errors -------------------------------------------------------------------------------------------------
 

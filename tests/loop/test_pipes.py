@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextvars
 import os
 import pty
 import sys
-import threading
 import tty
 from typing import Any
 
@@ -98,37 +96,6 @@ def test_files_are_no_pipes(runner: asyncio.Runner, tmp_path: Any) -> None:
                 await loop.connect_read_pipe(PipeProtocol, file)
 
     runner.run(main())
-
-
-def test_executors(runner: asyncio.Runner) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        assert await loop.run_in_executor(None, threading.get_ident) != threading.get_ident()
-        with pytest.raises(ZeroDivisionError):
-            await loop.run_in_executor(None, divmod, 1, 0)
-        with concurrent.futures.ThreadPoolExecutor(1, "mine") as executor:
-            name = await loop.run_in_executor(executor, lambda: threading.current_thread().name)
-            assert name.startswith("mine")
-            loop.set_default_executor(executor)
-            assert await asyncio.to_thread(lambda: threading.current_thread().name) == name
-        numbers = await asyncio.gather(*(loop.run_in_executor(concurrent_pool, pow, n, 2) for n in range(100)))
-        assert numbers == [n * n for n in range(100)]
-        with pytest.raises(TypeError):
-            loop.set_default_executor(object())  # type: ignore[arg-type]
-
-    with concurrent.futures.ThreadPoolExecutor(4) as concurrent_pool:
-        runner.run(main())
-
-
-def test_the_default_executor_is_shut_down(loop_factory: LoopFactory) -> None:
-    loop = loop_factory()
-    before = threading.active_count()
-    loop.run_until_complete(loop.run_in_executor(None, int))
-    loop.run_until_complete(loop.shutdown_default_executor())
-    assert threading.active_count() == before
-    with pytest.raises(RuntimeError, match="shutdown"):
-        loop.run_in_executor(None, int)
-    loop.close()
 
 
 def test_async_generators_are_closed(loop_factory: LoopFactory) -> None:
