@@ -99,13 +99,18 @@ def test_times_are_those_that_the_program_measures() -> None:
             pass
         return before, time.monotonic_ns()
 
-    with timeline.record() as recording:
-        began, ended = aioxide.run(main())
-    picture = Picture.of(recording)
-    lane = next(lane["name"] for lane in picture.data["lanes"] if lane["name"].endswith(".main"))
-    start, end = (moment + picture.data["start_ns"] for moment in picture.spans(lane, "run")[0])
-    assert start <= began + 1000 and ended - 1000 <= end
-    assert began - start < 5_000_000 and end - ended < 5_000_000
+    def early_and_late() -> int:
+        """By how many ns, at most, the recorded slice begins before or ends after what the program measured."""
+        with timeline.record() as recording:
+            began, ended = aioxide.run(main())
+        picture = Picture.of(recording)
+        lane = next(lane["name"] for lane in picture.data["lanes"] if lane["name"].endswith(".main"))
+        start, end = (moment + picture.data["start_ns"] for moment in picture.spans(lane, "run")[0])
+        assert start <= began + 1000 and ended - 1000 <= end
+        return max(began - start, end - ended)
+
+    # The kernel may take the processor away just between the two clocks, but hardly each time.
+    assert any(early_and_late() < 5_000_000 for _ in range(20))
 
 
 @pytest.mark.parametrize(
