@@ -10,13 +10,22 @@ from typing import Protocol, cast
 
 from aioxide import __version__
 
-from ._arguments import OneLineParser
+from ._arguments import OneLineParser, split_program
 
 __all__ = ["main"]
 
 # Each command is a module with these two functions, imported only when it is used.
-_COMMANDS = {"history": "aioxide.history.command", "fetch": "aioxide.fetch.command"}
+_COMMANDS = {
+    "run": "aioxide.commands.run",
+    "top": "aioxide.commands.top",
+    "view": "aioxide.commands.view",
+    "fetch": "aioxide.fetch.command",
+    "history": "aioxide.history.command",
+}
 _HELP = {
+    "run": "run an asyncio program on aioxide's loop, and record it",
+    "top": "show live what the loops of a running program do",
+    "view": "open what was recorded in a browser",
     "history": "run every way of writing asynchronous code, time it, and draw it",
     "fetch": "fetch many URLs, politely, and go on where an interrupted run ended",
 }
@@ -27,7 +36,11 @@ class _Command(Protocol):
         """Add the command's own arguments."""
 
     def execute(self, arguments: object) -> int:
-        """Run it; returns the exit status."""
+        """Run it; returns the exit status.
+
+        A command whose module says `is_program` ends the process with what it raises. One that says `takes_program`
+        finds the words after its own options in `arguments.program`.
+        """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,9 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     aioxide ...
     0
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        command, arguments = _parse(words)
+        if not getattr(command, "is_program", False):
+            return command.execute(arguments)
     except SystemExit as end:  # argparse ends so, after --help too
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
@@ -51,9 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output went away. Point the stream elsewhere, or the interpreter complains at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    # The program's own errors, Ctrl-C and exit status are the interpreter's business.
+    return command.execute(arguments)
 
 
-def _dispatch(argv: list[str]) -> int:
+def _parse(argv: list[str]) -> tuple[_Command, object]:
     parser = OneLineParser(prog="aioxide", description="The whole history of async on one event loop.")
     parser.add_argument("--version", action="version", version=f"aioxide {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -67,8 +84,13 @@ def _dispatch(argv: list[str]) -> int:
         if name == asked:
             loaded[name] = cast(_Command, import_module(module))
             loaded[name].add_arguments(command)
+            if getattr(loaded[name], "takes_program", False):
+                first = argv.index(name) + 1
+                own, program = split_program(command, argv[first:])
+                argv = argv[:first] + own
+                command.set_defaults(program=program)
     arguments = parser.parse_args(argv)
-    return loaded[arguments.command].execute(arguments)
+    return loaded[arguments.command], arguments
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ _Ts = TypeVarTuple("_Ts")
 
 # The last argument of asyncio's methods for serving, where they have it.
 _NO_CONTEXT: Final = (None,) if sys.version_info >= (3, 15) else ()
+_SERVES_TOP: Final = os.environ.get("AIOXIDE_TOP") == "1"
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -76,6 +77,10 @@ class EventLoop(_native.Loop, ChildrenMixin):
         self._hooks_before: Any = None
         self._wakeup_fd_before: int | None = None
         _open_loops.add(self)
+        if _SERVES_TOP:
+            from .timeline import serve
+
+            serve()
 
     # -- running ------------------------------------------------------------------------------------------------
 
@@ -457,6 +462,13 @@ class EventLoop(_native.Loop, ChildrenMixin):
 _native.add_loop_methods(EventLoop)
 
 _open_loops: weakref.WeakSet[EventLoop] = weakref.WeakSet()
+
+
+def open_loops() -> list[EventLoop]:
+    """The loops that are not closed, of all threads."""
+    # A set is copied at once, while one that is walked through may change under the walker.
+    references: set[weakref.ref[EventLoop]] = _open_loops.data.copy()  # type: ignore[attr-defined]
+    return [loop for reference in references if (loop := reference()) is not None]
 
 
 def _taken_from_reader(protocol: asyncio.BaseProtocol) -> bytes:

@@ -147,10 +147,10 @@ def look(tid: int) -> tuple[list[tuple[str, int, str]], str | None, list[tuple[i
     frame = sys._current_frames().get(ident) if ident is not None else None
     if frame is None:
         return None
-    return _stack(frame), _task_of(ident), threads
+    return stack_of(frame), _task_of(ident), threads
 
 
-def _stack(frame: FrameType | None) -> list[tuple[str, int, str]]:
+def stack_of(frame: FrameType | None) -> list[tuple[str, int, str]]:
     """From the loop's callback to the innermost call; what runs the loop is left out."""
     stack: list[tuple[str, int, str]] = []
     while frame is not None and len(stack) < _STACK_MAX:
@@ -163,9 +163,9 @@ def _stack(frame: FrameType | None) -> list[tuple[str, int, str]]:
 
 
 def _task_of(ident: int | None) -> str | None:
-    from ._event_loop import _open_loops
+    from ._event_loop import open_loops
 
-    for loop in list(_open_loops):
+    for loop in open_loops():
         if loop._thread_id == ident:
             task = asyncio.current_task(loop)
             if task is None:

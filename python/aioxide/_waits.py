@@ -5,8 +5,9 @@ A name has a kind, by which the picture colours it, and says who waits: ``lock: 
 
 from __future__ import annotations
 
+import asyncio
 from types import CodeType
-from typing import Final
+from typing import Any, Final
 
 # The end of a coroutine's module and its qualified name, and what it waits for.
 _COROUTINES: Final = {
@@ -43,6 +44,7 @@ _COROUTINES: Final = {
     ("asyncio/selector_events.py", "BaseSelectorEventLoop.sock_sendall"): "socket write",
     ("asyncio/unix_events.py", "_UnixSelectorEventLoop._sock_sendfile_native"): "socket write",
 }
+_DEPTH_MAX: Final = 64
 # Classes whose objects are awaited directly.
 _AWAITED: Final = {
     ("aioxide", "SocketOperation"): "socket",
@@ -68,3 +70,31 @@ def describe(code: CodeType, awaited: type, future: type) -> str:
     if kind is None:
         kind = "task" if hasattr(future, "get_coro") else "tasks" if future.__name__ == "_GatheringFuture" else "future"
     return f"{kind}: {code.co_qualname}"
+
+
+def of_task(task: asyncio.Task[Any]) -> str | None:
+    """The name of what `task` waits for now; None if it does not wait. The recorder does the same natively.
+
+    >>> async def main():
+    ...     task = asyncio.create_task(asyncio.sleep(1))
+    ...     await asyncio.sleep(0)
+    ...     return of_task(task)
+    >>> asyncio.run(main())
+    'timer: sleep'
+    """
+    future = getattr(task, "_fut_waiter", None)
+    code, current = None, task.get_coro()
+    if future is None or current is None:
+        return None
+    for _ in range(_DEPTH_MAX):
+        own = _first_of(current, "cr_code", "gi_code", "ag_code")
+        code = own or code
+        next_one = _first_of(current, "cr_await", "gi_yieldfrom", "ag_await")
+        if own is None or next_one is None:
+            break
+        current = next_one
+    return None if code is None else describe(code, type(current), type(future))
+
+
+def _first_of(found: object, *names: str) -> Any:
+    return next((value for name in names if (value := getattr(found, name, None)) is not None), None)

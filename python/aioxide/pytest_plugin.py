@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ._arguments import seconds
+
 if TYPE_CHECKING:
     from .timeline import Freeze
-
-
-def seconds(text: str) -> float:
-    """A duration as it is given on the command line.
-
-    Raises `ValueError` for anything else.
-
-    >>> seconds("50ms"), seconds("0.2s"), seconds("1")
-    (0.05, 0.2, 1.0)
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|)", text)
-    if found is None or float(found[1]) == 0:
-        raise ValueError(f"{text!r} is no duration such as 50ms or 0.2s")
-    return float(found[1]) * (0.001 if found[2] == "ms" else 1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import aioxide
 from aioxide import http, timeline
 from aioxide._arguments import checked
+from aioxide.timeline._export import checked_name
 
 from ._journal import Journal, JournalError
 from ._many import ERRORS, FetchResult, fetch_many
@@ -91,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     out.add_argument(
         "--timeline",
-        type=checked(_timeline_file),
+        type=checked(checked_name),
         metavar="FILE",
         help="draw what ran when (the first million records): NAME.html, or another ending that timeline.dump knows",
     )
@@ -117,12 +118,6 @@ def _positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise ValueError(f"a number above 0 is wanted, not {text!r}")
     return value
-
-
-def _timeline_file(text: str) -> str:
-    if not text.endswith(timeline.ENDINGS):
-        raise ValueError(f"{text!r} ends with none of {', '.join(timeline.ENDINGS)}")
-    return text
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -24,12 +24,11 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar, cast
 from .. import _native
 from .._freeze import Freeze, freeze_threshold, on_freeze, set_freeze_threshold
 from ._dump import dump, dump_on_freeze, dump_on_signal
-from ._export import ENDINGS
 from ._export import write as _write
+from ._live import serve
 from ._metrics import instrument, prometheus
 
 __all__ = [
-    "ENDINGS",
     "Freeze",
     "Recording",
     "dump",
@@ -42,6 +41,7 @@ __all__ = [
     "on_freeze",
     "prometheus",
     "record",
+    "serve",
     "set_freeze_threshold",
     "set_level",
     "snapshot",

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from .. import _native
 
-__all__ = ["ENDINGS", "write"]
+__all__ = ["checked_name", "write"]
 
 Data = Mapping[str, Any]
 # A name's number, start and end, a category's number, and what else is known.
@@ -26,12 +26,19 @@ def write(path: str | os.PathLike[str], data: Data) -> None:
 
     Raises `ValueError` for another ending, and `OSError`.
     """
-    name = os.fspath(path)
-    for ending, render in _FORMATS.items():
-        if name.endswith(ending):
-            Path(name).write_bytes(render(data))
-            return
-    raise ValueError(f"{name!r} ends with none of {', '.join(_FORMATS)}")
+    name = checked_name(os.fspath(path))
+    render = next(render for ending, render in _FORMATS.items() if name.endswith(ending))
+    Path(name).write_bytes(render(data))
+
+
+def checked_name(name: str) -> str:
+    """The name of a file that a recording can be written to, as it is.
+
+    Raises `ValueError` if its ending tells no format.
+    """
+    if not name.endswith(tuple(_FORMATS)):
+        raise ValueError(f"{name!r} ends with none of {', '.join(_FORMATS)}")
+    return name
 
 
 def _page(data: Data) -> bytes:
@@ -173,6 +180,3 @@ _FORMATS: Final[dict[str, Callable[[Data], bytes]]] = {
     ".profile.json": lambda data: _json(firefox(data)),
     ".json": lambda data: _json(dict(data)),
 }
-
-ENDINGS: Final = tuple(_FORMATS)
-"""The endings of file names that a recording can be written to."""

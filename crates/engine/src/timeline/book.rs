@@ -138,6 +138,11 @@ pub fn snapshot() -> Recording {
     recording::build(start, ticks(), HOMELESS.load(Ordering::Relaxed), &rings)
 }
 
+/// The rings of all threads.
+pub(super) fn rings() -> Vec<Arc<Ring>> {
+    book().rings.clone()
+}
+
 /// A thread's ring of one epoch; none if there was no room for it.
 struct ThreadRing {
     epoch: u32,

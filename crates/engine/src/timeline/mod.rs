@@ -10,6 +10,7 @@
 //!   recorder   what a loop says of itself: its steps, its waits, its statistics
 //!   watchdog   a thread that looks at loops whose step takes long; collector: when the host collected garbage
 //!   freeze     what it saw, and what that means
+//!   usage      who ran how much of late
 //!   recording  from records to slices, wakes and marks; perfetto: as a trace for that tool
 //! ```
 //!
@@ -34,6 +35,7 @@ mod recording;
 mod ring;
 mod statistics;
 mod threads;
+mod usage;
 mod watchdog;
 
 pub use book::{Level, epoch, is_recording, level, records_all, set_level, snapshot, start, stop};
@@ -47,4 +49,5 @@ pub use recorder::{Pulse, Recorder, Slow, Step, set_slow_threshold, slow_thresho
 pub use recording::{Freeze, Recording, Slice, State};
 pub use statistics::{Histogram, Statistics};
 pub use threads::{Work, begin, current_lane, end, lane, mark, named_lane, rename, wait, wait_end, wake, work};
+pub use usage::{Usage, usage};
 pub use watchdog::{Witness, is_watched, unwatch, watch};

@@ -23,6 +23,13 @@ pub fn timeline_snapshot(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     to_dict(py, &py.detach(timeline::snapshot))
 }
 
+/// What ran since a moment of the monotonic clock, longest first: (name, nanoseconds, steps).
+#[pyfunction]
+pub fn timeline_usage(py: Python<'_>, since_ns: u64) -> Vec<(String, u64, u64)> {
+    let found = py.detach(|| timeline::usage(since_ns));
+    found.into_iter().map(|usage| (usage.name, usage.ran_ns, usage.steps)).collect()
+}
+
 /// The level: `"counters"`, `"flight"` or `"full"`.
 #[pyfunction]
 pub fn timeline_level() -> &'static str {
@@ -132,6 +139,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(timeline_start, module)?)?;
     module.add_function(wrap_pyfunction!(timeline_stop, module)?)?;
     module.add_function(wrap_pyfunction!(timeline_snapshot, module)?)?;
+    module.add_function(wrap_pyfunction!(timeline_usage, module)?)?;
     module.add_function(wrap_pyfunction!(timeline_level, module)?)?;
     module.add_function(wrap_pyfunction!(timeline_set_level, module)?)?;
     module.add_function(wrap_pyfunction!(timeline_mark, module)?)?;

@@ -1,0 +1,1 @@
+"""The commands that run a program, look at one, and open what was recorded of it."""
