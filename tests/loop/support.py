@@ -16,7 +16,8 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 HEAD = """
 import asyncio, logging, os, signal, socket, sys, threading, time
-logging.getLogger("asyncio").setLevel(logging.ERROR)  # a busy machine makes slow callbacks
+for name in ("asyncio", "aioxide.freeze"):
+    logging.getLogger(name).setLevel(logging.ERROR)  # a busy machine makes slow callbacks
 {factory}
 """
 FACTORIES = {

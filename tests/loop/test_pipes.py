@@ -65,22 +65,40 @@ def test_the_reader_of_a_pipe_goes_away(runner: asyncio.Runner) -> None:
     runner.run(main())
 
 
-def test_a_terminal_in_both_directions(runner: asyncio.Runner) -> None:
+@pytest.mark.parametrize("descriptors", ["one", "two"])
+def test_a_terminal_in_both_directions(runner: asyncio.Runner, descriptors: str) -> None:
+    """One terminal is read and written at once, by one descriptor as both pipes, too."""
+    amount = 200_000
+
     async def main() -> None:
         loop = asyncio.get_running_loop()
         controller, terminal = pty.openpty()
         tty.setraw(terminal)
-        reading, reader = await loop.connect_read_pipe(PipeProtocol, os.fdopen(controller, "rb", 0))
-        writing, writer = await loop.connect_write_pipe(PipeProtocol, os.fdopen(os.dup(controller), "wb", 0))
-        os.write(terminal, b"from the terminal")
-        await reader.until(lambda: reader.data == b"from the terminal")
-        writing.write(b"to the terminal")
-        await asyncio.sleep(0.01)
-        assert os.read(terminal, 100) == b"to the terminal"
+        read_end = os.fdopen(controller, "r+b", 0)
+        write_end = read_end if descriptors == "one" else os.fdopen(os.dup(controller), "wb", 0)
+        reading, reader = await loop.connect_read_pipe(PipeProtocol, read_end)
+        writing, writer = await loop.connect_write_pipe(PipeProtocol, write_end)
+
+        def talk() -> bytes:
+            os.write(terminal, b"from the terminal")
+            heard = bytearray()
+            while len(heard) < amount:
+                heard += os.read(terminal, amount)
+            os.write(terminal, b"; heard you")
+            return bytes(heard)
+
+        data = os.urandom(amount)
+        writing.write(data)
+        assert writing.get_write_buffer_size() > 0
+        assert await asyncio.wait_for(asyncio.to_thread(talk), 10) == data
+        await reader.until(lambda: reader.data == b"from the terminal; heard you")
+        assert writing.get_write_buffer_size() == 0
+        assert reader.calls[0] == writer.calls[0] == "connection_made"
         writing.close()
         reading.close()
         await reader.lost
         await writer.lost
+        assert reader.error is writer.error is None
         os.close(terminal)
 
     runner.run(main())
@@ -180,5 +198,32 @@ def test_eager_tasks(runner: asyncio.Runner) -> None:
         assert steps == ["at once"]
         assert await task == "done"
         assert steps == ["at once", "later"]
+
+    runner.run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="create_task takes it since Python 3.14")
+def test_a_task_may_be_eager_by_itself(runner: asyncio.Runner) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        steps: list[str] = []
+
+        async def body(step: str) -> None:
+            steps.append(step)
+            await asyncio.sleep(0)
+
+        tasks = [
+            loop.create_task(body("later")),
+            loop.create_task(body("at once"), name="eager", eager_start=True),
+            loop.create_task(body("later, too"), eager_start=False),
+        ]
+        assert steps == ["at once"]
+        assert tasks[1].get_name() == "eager"
+        loop.set_task_factory(asyncio.eager_task_factory)
+        tasks.append(loop.create_task(body("at the factory's wish")))
+        tasks.append(loop.create_task(body("last"), eager_start=False))
+        assert steps == ["at once", "at the factory's wish"]
+        await asyncio.gather(*tasks)
+        assert steps == ["at once", "at the factory's wish", "later", "later, too", "last"]
 
     runner.run(main())

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -342,6 +343,70 @@ def test_cancelled_timers_do_not_pile_up(loop: asyncio.AbstractEventLoop) -> Non
 def test_the_clock_is_monotonic_time(loop: asyncio.AbstractEventLoop) -> None:
     before, now, after = time.monotonic(), loop.time(), time.monotonic()
     assert before <= now <= after
+
+
+def with_clock(loop_factory: LoopFactory, kind: str, clock: Callable[[], float]) -> asyncio.AbstractEventLoop:
+    """A loop whose `time()` is `clock`, by a subclass or by the instance."""
+    loop = loop_factory()
+    if kind == "instance":
+        loop.time = clock  # type: ignore[method-assign]
+        return loop
+    loop.close()
+    subclass = type("ClockLoop", (type(loop),), {"time": lambda _loop: clock()})
+    made: asyncio.AbstractEventLoop = subclass()
+    return made
+
+
+@pytest.mark.parametrize("kind", ["subclass", "instance"])
+def test_timers_follow_a_clock_that_is_overridden(loop_factory: LoopFactory, kind: str) -> None:
+    now = -5.0
+    ran: list[str] = []
+
+    async def main() -> None:
+        nonlocal now
+        loop = asyncio.get_running_loop()
+        loop.call_later(3600, ran.append, "in an hour")
+        handle = loop.call_later(1800, ran.append, "in half an hour")
+        assert handle.when() == now + 1800
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert ran == ["before the run"]
+        now += 1800
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert ran == ["before the run", "in half an hour"]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(10_000):
+                loop.call_soon(advance, 20_000)
+                await loop.create_future()
+        assert ran == ["before the run", "in half an hour", "in an hour"]
+
+    def advance(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    loop = with_clock(loop_factory, kind, lambda: now)
+    assert loop.time() == -5.0
+    loop.call_later(10, ran.append, "before the run")
+    now += 10
+    loop.run_until_complete(main())
+    loop.close()
+
+
+def test_a_clock_that_fails_ends_the_run(loop_factory: LoopFactory) -> None:
+    loop = with_clock(loop_factory, "subclass", lambda: 1 // broken)
+    broken = 0
+    with pytest.raises(ZeroDivisionError):
+        loop.call_later(1, int)
+    broken = 1
+    timer = loop.call_later(1, int)
+    broken = 0
+    with pytest.raises(ZeroDivisionError):
+        loop.run_until_complete(asyncio.sleep(0))
+    timer.cancel()
+    broken = 1
+    run_once(loop)
+    loop.close()
 
 
 def test_an_endless_chain_of_callbacks_starves_neither_timers_nor_threads(loop: asyncio.AbstractEventLoop) -> None:

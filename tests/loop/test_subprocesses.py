@@ -14,7 +14,7 @@ from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any
 
 import pytest
-from tests.loop.support import LoopFactory, name_of, open_descriptors
+from tests.loop.support import LoopFactory, name_of, open_descriptors, run_program
 
 
 async def python(program: str, *args: str, **kwargs: Any) -> tuple[int | None, bytes, bytes]:
@@ -100,7 +100,6 @@ def popen_cases(directory: str) -> dict[str, tuple[dict[str, Any], str, str]]:
         "umask": ({"umask": 0o077}, "import os; print(os.umask(0))", str(0o077)),
         "user": ({"user": os.getuid()}, "import os; print(os.getuid())", str(os.getuid())),
         "group": ({"group": os.getgid()}, "import os; print(os.getgid())", str(os.getgid())),
-        "preexec_fn": ({"preexec_fn": lambda: os.nice(3)}, "import os; print(os.nice(0) >= 3)", "True"),
         "executable": ({"executable": sys.executable}, "print('ran')", "ran"),
         "restore_signals": (
             {"restore_signals": False},
@@ -120,10 +119,43 @@ def popen_cases(directory: str) -> dict[str, tuple[dict[str, Any], str, str]]:
 @pytest.mark.parametrize("argument", popen_cases("."))
 def test_arguments_of_popen(runner: asyncio.Runner, argument: str, tmp_path: Any) -> None:
     kwargs, program, expected = popen_cases(str(tmp_path))[argument]
-    if argument == "preexec_fn" and sys.version_info >= (3, 12):
-        pytest.skip("Python 3.12 warns of it beside threads")
     code, output, errors = runner.run(python(program, **kwargs))
     assert (code, output.decode().strip(), errors) == (0, expected, b"")
+
+
+def test_a_function_runs_in_the_child_first(loop_factory: LoopFactory) -> None:
+    """In a process without other threads, beside which Python warns of a fork; we must not have any, either."""
+    program = """
+async def main():
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-S", "-c", "import os; print(os.nice(0) - int(os.environ['NICE']))",
+        stdout=asyncio.subprocess.PIPE, preexec_fn=lambda: os.nice(3), env={**os.environ, "NICE": str(os.nice(0))})
+    output, _ = await process.communicate()
+    return output.decode().strip()
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(asyncio.sleep(0.01))
+    print(runner.run(main()))
+"""
+    assert run_program(loop_factory, program) == "3"
+
+
+def test_a_child_has_real_pipes(runner: asyncio.Runner) -> None:
+    """Not socket pairs, which a child cannot open by ``/dev/stdin``."""
+    program = """
+import os, stat
+kinds = [stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in (0, 1, 2)]
+with open("/dev/stdin", "rb") as again:
+    print(kinds, again.read())
+"""
+
+    async def main() -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-S", "-c", program, stdin=PIPE, stdout=PIPE, stderr=PIPE
+        )
+        assert await process.communicate(b"given") == (b"[True, True, True] b'given'\n", b"")
+
+    runner.run(main())
 
 
 def test_descriptors_can_be_passed(runner: asyncio.Runner) -> None:

@@ -276,6 +276,91 @@ def test_a_number_that_was_closed_and_opened_anew(runner: asyncio.Runner, loop_f
     runner.run(main())
 
 
+def test_a_number_that_is_given_to_another_file_while_the_old_one_lives_on(
+    runner: asyncio.Runner, loop_factory: LoopFactory
+) -> None:
+    """The kernel goes on watching the old file, which has something to read and is out of reach by its number."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        old, old_peer = socket.socketpair()
+        new, new_peer = socket.socketpair()
+        loop.add_reader(old, int)
+        old_again = old.dup()
+        os.dup2(new.fileno(), old.fileno())
+        old_peer.send(b"for the old one")
+        await asyncio.sleep(0.001)
+        assert loop.remove_reader(old)
+        await turns()
+        calls: list[str] = []
+        heard = loop.create_future()
+
+        def read() -> None:
+            calls.append("read")
+            try:
+                heard.set_result(old.recv(100))
+            except BlockingIOError:
+                assert name_of(loop_factory) == "asyncio", "the new one is not ready"
+
+        old.setblocking(False)
+        loop.add_reader(old, read)
+        if name_of(loop_factory) == "aioxide":
+            polls = loop.statistics()["polls"]  # type: ignore[attr-defined]
+            await asyncio.sleep(0.02)
+            assert loop.statistics()["polls"] - polls < 10, "the old one keeps the loop busy"  # type: ignore[attr-defined]
+            assert calls == []
+        new_peer.send(b"for the new one")
+        assert await asyncio.wait_for(heard, 5) == b"for the new one"
+        assert loop.remove_reader(old)
+        assert old_again.recv(100) == b"for the old one"
+        for sock in (old, old_again, old_peer, new, new_peer):
+            sock.close()
+
+    runner.run(main())
+
+
+def test_a_new_watch_of_everything_keeps_what_was_watched(runner: asyncio.Runner, loop_factory: LoopFactory) -> None:
+    """Being rid of one leftover costs no other watch: of transports, readers and socket operations, before and after."""
+    if name_of(loop_factory) == "asyncio":
+        pytest.skip("asyncio's loop spins")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        pairs = [socket.socketpair() for _ in range(3)]
+        for sock in (sock for pair in pairs for sock in pair):
+            sock.setblocking(False)
+        (leftover, leftover_peer), (watched, watched_peer), (waited, waited_peer) = pairs
+        transport, protocol, accepted, peer = await connected()
+        heard = asyncio.Event()
+        loop.add_reader(watched, heard.set)
+        receiving = asyncio.create_task(loop.sock_recv(waited, 10))
+        loop.add_writer(leftover, int)
+        lives_on = leftover.dup()
+        with open(os.devnull) as null:
+            os.dup2(null.fileno(), leftover.fileno())
+        loop.remove_writer(leftover)
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+        assert not heard.is_set()
+        watched_peer.send(b"x")
+        await asyncio.wait_for(heard.wait(), 5)
+        waited_peer.send(b"y")
+        assert await asyncio.wait_for(receiving, 5) == b"y"
+        transport.write(b"z")
+        async with asyncio.timeout(5):
+            while bytes(peer.data) != b"z":
+                await asyncio.sleep(0.001)
+        await asyncio.wait_for(loop.run_in_executor(None, int), 5)
+        loop.remove_reader(watched)
+        transport.close()
+        await protocol.lost
+        await peer.lost
+        for sock in (*(sock for pair in pairs for sock in pair), lives_on):
+            sock.close()
+
+    runner.run(main())
+
+
 def test_a_transport_takes_over_a_number_that_was_left_behind(
     runner: asyncio.Runner, loop_factory: LoopFactory
 ) -> None:

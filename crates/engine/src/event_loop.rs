@@ -67,6 +67,20 @@ pub trait Host {
         Ok(())
     }
 
+    /// Whether [`Host::now`] is another clock than [`now_ns`]. It may leap, so that the loop looks at it before every
+    /// burst.
+    fn has_own_clock(&self) -> bool {
+        false
+    }
+
+    /// The clock of the handles' deadlines, in nanoseconds.
+    ///
+    /// # Errors
+    /// As [`Host::call`].
+    fn now(&self) -> Result<u64, Self::Error> {
+        Ok(now_ns())
+    }
+
     /// Runs `wait`, which may block; what must not be held meanwhile (a GIL) is given up around it. Called only where
     /// blocking is expected.
     ///
@@ -163,7 +177,7 @@ impl<H: Host> EventLoop<H> {
         self.ready.borrow_mut().push_back(handle);
     }
 
-    /// Schedules a handle for when [`now_ns`] reaches `deadline`.
+    /// Schedules a handle for when [`Host::now`] reaches `deadline`.
     pub fn call_at(&self, deadline: u64, handle: H::Handle) -> TimerKey {
         self.timers.borrow_mut().insert(deadline, handle)
     }
@@ -270,7 +284,8 @@ impl<H: Host> EventLoop<H> {
         }
         drop(events);
         let mut steps = result.map_err(RunError::Host)?;
-        while !self.stopping.get() && steps < STEPS_BETWEEN_POLLS && self.has_ready() {
+        let steps_max = if host.has_own_clock() { 0 } else { STEPS_BETWEEN_POLLS };
+        while !self.stopping.get() && steps < steps_max && self.has_ready() {
             steps += self.burst(host).map_err(RunError::Host)?;
         }
         Ok(())
@@ -280,7 +295,7 @@ impl<H: Host> EventLoop<H> {
     fn act_on(&self, host: &H, events: &EventBuffer) -> Result<usize, H::Error> {
         let mut steps = if self.has_ready() && !events.is_empty() { self.burst(host)? } else { 0 };
         // What is due goes into the queue before the host's sources can add to it.
-        self.run_due();
+        self.run_due(host)?;
         for index in 0..events.len() {
             if let Some((source, readiness)) = self.handle.dispatch(events.get(index)) {
                 self.recorder.note(|statistics| statistics.events += 1);
@@ -299,10 +314,11 @@ impl<H: Host> EventLoop<H> {
         if self.stopping.get() || self.has_ready() {
             return self.handle.wait(events, Some(Duration::ZERO)).map_err(RunError::Io);
         }
+        let until_deadline = self.until_deadline(host).map_err(RunError::Host)?;
         let remote = self.handle.remote();
         remote.park();
         // After `park`, whoever injects writes the notifier; what came before is seen here.
-        let timeout = if self.has_ready() { Some(Duration::ZERO) } else { self.until_deadline() };
+        let timeout = if self.has_ready() { Some(Duration::ZERO) } else { until_deadline };
         let waited = if timeout == Some(Duration::ZERO) {
             Ok(self.handle.wait(events, timeout))
         } else {
@@ -328,17 +344,13 @@ impl<H: Host> EventLoop<H> {
     }
 
     /// Moves timers that are due to the ready queue.
-    fn run_due(&self) {
-        let handle_deadline = self.timers.borrow_mut().next_deadline();
-        let sleeper_deadline = self.handle.next_deadline();
-        if handle_deadline.is_none() && sleeper_deadline.is_none() {
-            return;
+    fn run_due(&self, host: &H) -> Result<(), H::Error> {
+        if self.handle.next_deadline().is_some() {
+            self.handle.wake_due(now_ns());
         }
-        let now = now_ns();
-        if sleeper_deadline.is_some() {
-            self.handle.wake_due(now);
-        }
-        if handle_deadline.is_some_and(|deadline| deadline <= now) {
+        let Some(deadline) = self.earliest_timer() else { return Ok(()) };
+        let now = host.now()?;
+        if deadline <= now {
             let mut timers = self.timers.borrow_mut();
             let mut ready = self.ready.borrow_mut();
             let before = ready.len();
@@ -347,6 +359,7 @@ impl<H: Host> EventLoop<H> {
             }
             self.recorder.note(|statistics| statistics.timers_fired += (ready.len() - before) as u64);
         }
+        Ok(())
     }
 
     /// Runs what is ready at its start, and gives the number of steps.
@@ -427,14 +440,19 @@ impl<H: Host> EventLoop<H> {
         }
     }
 
-    fn until_deadline(&self) -> Option<Duration> {
-        let handles = self.timers.borrow_mut().next_deadline();
-        let sleepers = self.handle.next_deadline();
-        let deadline = match (handles, sleepers) {
-            (Some(a), Some(b)) => a.min(b),
-            (a, b) => a.or(b)?,
+    /// How long nothing is due; `None` is for ever.
+    fn until_deadline(&self, host: &H) -> Result<Option<Duration>, H::Error> {
+        let sleepers = self.handle.next_deadline().map(|deadline| deadline.saturating_sub(now_ns()));
+        let handles = match self.earliest_timer() {
+            Some(deadline) => Some(deadline.saturating_sub(host.now()?)),
+            None => None,
         };
-        Some(Duration::from_nanos(deadline.saturating_sub(now_ns())))
+        let nearest = sleepers.into_iter().chain(handles).min();
+        Ok(nearest.map(Duration::from_nanos))
+    }
+
+    fn earliest_timer(&self) -> Option<u64> {
+        self.timers.borrow_mut().next_deadline()
     }
 }
 

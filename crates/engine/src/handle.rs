@@ -39,6 +39,7 @@ struct Core {
     /// The count of forks when `epoll` was opened: the kernel's side of it belongs to another process if it differs.
     forks: Cell<u32>,
     registry: RefCell<Registry>,
+    leftover: Leftover,
     sleepers: RefCell<Timers<Waker>>,
     tasks: Tasks,
     remote: Arc<Remote>,
@@ -54,6 +55,7 @@ impl LoopHandle {
             epoll,
             forks: Cell::new(driver::fork_count()),
             registry: RefCell::default(),
+            leftover: Leftover::default(),
             sleepers: RefCell::default(),
             tasks: Tasks::new(Arc::clone(&remote)),
             remote,
@@ -221,6 +223,10 @@ impl LoopHandle {
 
     pub(crate) fn wait(&self, events: &mut EventBuffer, timeout: Option<Duration>) -> io::Result<()> {
         self.renew_if_forked()?;
+        if self.0.leftover.wait_begins() && self.renew_epoll().is_ok() {
+            // Without a free descriptor for a moment there is no new instance: the next wait tries again.
+            self.0.leftover.forget();
+        }
         self.0.epoll.wait(events, timeout)
     }
 
@@ -234,12 +240,18 @@ impl LoopHandle {
         if self.own_epoll().is_some() {
             return Ok(());
         }
-        self.0.epoll.renew()?;
-        let notifier = self.0.remote.notifier();
-        notifier.renew()?;
-        self.0.epoll.add(notifier.as_raw_fd(), NOTIFIER_TOKEN, Interest::READABLE, Trigger::Level)?;
-        self.0.registry.borrow().register_all(&self.0.epoll);
+        self.0.remote.notifier().renew()?;
+        self.renew_epoll()?;
         self.0.forks.set(driver::fork_count());
+        Ok(())
+    }
+
+    /// Makes a new epoll instance, which watches what is registered and nothing else.
+    fn renew_epoll(&self) -> io::Result<()> {
+        self.0.epoll.renew()?;
+        let notifier = self.0.remote.notifier().as_raw_fd();
+        self.0.epoll.add(notifier, NOTIFIER_TOKEN, Interest::READABLE, Trigger::Level)?;
+        self.0.registry.borrow().register_all(&self.0.epoll);
         Ok(())
     }
 
@@ -251,7 +263,10 @@ impl LoopHandle {
         }
         let dispatch = self.0.registry.borrow_mut().dispatch(event.token, event.readiness);
         match dispatch {
-            Dispatch::Stale => None,
+            Dispatch::Stale => {
+                self.0.leftover.note(event.token);
+                None
+            }
             Dispatch::Host(key, readiness) => Some((key, readiness)),
             Dispatch::Wake(wakers) => {
                 wakers.into_iter().flatten().for_each(Waker::wake);
@@ -268,6 +283,43 @@ impl LoopHandle {
         drop(locals);
         let sleepers = self.0.sleepers.borrow_mut().clear();
         drop(sleepers);
+    }
+}
+
+/// Finds out that the kernel reports again and again what was forgotten here.
+///
+/// What the kernel watches is an open file, and it is taken back by a descriptor of that file. If the descriptor's
+/// number was given to another file meanwhile (`dup2`) while the old file lives on under a number that is not known here,
+/// it cannot be taken back; only a new epoll instance is rid of it. One event of a forgotten source is usual, since it may
+/// have been forgotten after the event was taken from the kernel; a second one, of a later wait, proves it.
+#[derive(Default)]
+struct Leftover {
+    /// The first that was heard of: its token, and the wait that reported it.
+    seen: Cell<Option<(u64, u64)>>,
+    waits: Cell<u64>,
+    is_proven: Cell<bool>,
+}
+
+impl Leftover {
+    /// Whether a leftover is proven.
+    fn wait_begins(&self) -> bool {
+        self.waits.set(self.waits.get() + 1);
+        self.is_proven.get()
+    }
+
+    fn note(&self, token: u64) {
+        let wait = self.waits.get();
+        match self.seen.get() {
+            Some((seen, heard)) if seen == token && heard < wait => self.is_proven.set(true),
+            // The one that was heard of first may yet be heard of again.
+            Some((_, heard)) if heard + 1 >= wait => {}
+            _ => self.seen.set(Some((token, wait))),
+        }
+    }
+
+    fn forget(&self) {
+        self.seen.set(None);
+        self.is_proven.set(false);
     }
 }
 

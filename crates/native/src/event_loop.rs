@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyCFunction, PyDict, PyTuple, PyType};
 
 use crate::bare_call;
 use crate::engine::{Engine, Reached, closed};
@@ -35,6 +35,8 @@ pub struct Loop {
     is_closed: AtomicBool,
     /// The thread that runs the loop, by `threading.get_ident()`; 0 while none does.
     thread: AtomicU64,
+    /// Whether somebody has overridden `time()`; see [`Loop::runs_on_own_clock`].
+    own_clock: AtomicBool,
     task_factory: GilCell<Option<Py<PyAny>>>,
     /// `{"loop": self}`, while the loop runs: what its tasks and futures are made with. It refers back to the loop.
     keywords: GilCell<Option<Py<PyDict>>>,
@@ -72,6 +74,32 @@ impl Loop {
     #[inline]
     pub fn is_debug(&self) -> bool {
         self.debug.load(Ordering::Relaxed)
+    }
+
+    /// Whether `time()` is a subclass's or the instance's own, which timers then follow. Once a run has begun, it is not
+    /// looked for anew.
+    #[inline]
+    pub fn runs_on_own_clock(&self) -> bool {
+        self.own_clock.load(Ordering::Relaxed)
+    }
+
+    fn look_at_clock(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let time = slf.getattr(intern!(slf.py(), "time"))?;
+        let is_native = time.is_instance_of::<PyCFunction>() && time.getattr(intern!(slf.py(), "__self__"))?.is(slf);
+        slf.get().own_clock.store(!is_native, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What `time()` says, in seconds, whoever's it is.
+    pub fn clock(slf: &Bound<'_, Self>) -> PyResult<f64> {
+        if !slf.get().is_running() {
+            Self::look_at_clock(slf)?;
+        }
+        if slf.get().runs_on_own_clock() {
+            slf.call_method0(intern!(slf.py(), "time"))?.extract()
+        } else {
+            Ok(seconds(now_ns()))
+        }
     }
 
     /// Whether tasks are asyncio's own, made without ado.
@@ -173,7 +201,7 @@ impl Loop {
         if delay.is_none() {
             return Err(PyTypeError::new_err("delay must not be None"));
         }
-        Self::call_when(slf, "call_later", seconds(now_ns()) + delay.extract::<f64>()?, args)
+        Self::call_when(slf, "call_later", Self::clock(slf)? + delay.extract::<f64>()?, args)
     }
 
     fn call_at(slf: &Bound<'_, Self>, args: &FastArgs<'_, '_>) -> PyResult<Py<PyAny>> {
@@ -232,6 +260,7 @@ impl Loop {
             debug: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             thread: AtomicU64::new(0),
+            own_clock: AtomicBool::new(false),
             task_factory: GilCell::default(),
             keywords: GilCell::default(),
             watches: GilCell::default(),
@@ -254,6 +283,7 @@ impl Loop {
     /// Turns the loop until `stop()`.
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
+        Self::look_at_clock(slf)?;
         let busy = || PyRuntimeError::new_err("This event loop is already running");
         let engine = slf.get().reach(py)?.ok_or_else(busy)?;
         crate::timeline::watch(py)?;

@@ -10,7 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::datagram::DatagramTransport;
-use crate::event_loop::Loop;
+use crate::event_loop::{Loop, nanoseconds};
 use crate::handle::{Call, Handle};
 use crate::threadsafe_handle::ThreadSafeHandle;
 use crate::transport::{SocketTransport, Transport, TransportJob};
@@ -137,6 +137,8 @@ impl PyHost {
     fn describe_handle(&self, handle: &Bound<'_, Handle>) -> Option<Step> {
         let event_loop = self.event_loop.bind(handle.py());
         let engine = event_loop.get().reach(handle.py()).ok().flatten();
+        // A clock of the loop's own is not the recorder's.
+        let engine = engine.filter(|_| !event_loop.get().runs_on_own_clock());
         self.describe_call(handle, Handle::woken(handle, |ns| engine.and_then(|engine| engine.recorder().moment(ns))))
     }
 
@@ -241,6 +243,18 @@ impl aioxide::Host for PyHost {
         match event_loop.get().reach(self.py())? {
             Some(engine) => crate::timeline::report(event_loop, engine.recorder(), slow),
             None => Ok(()),
+        }
+    }
+
+    fn has_own_clock(&self) -> bool {
+        self.event_loop.get().runs_on_own_clock()
+    }
+
+    fn now(&self) -> PyResult<u64> {
+        if self.has_own_clock() {
+            Loop::clock(self.event_loop.bind(self.py())).map(nanoseconds)
+        } else {
+            Ok(aioxide::now_ns())
         }
     }
 

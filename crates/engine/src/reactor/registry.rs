@@ -157,9 +157,12 @@ impl Registry {
         Ok(key)
     }
 
-    /// Has a new `epoll` watch what the last one did. What was closed meanwhile is passed over.
+    /// Has a new `epoll` watch what the last one did. What was closed meanwhile is passed over; where its number is in
+    /// use again, the youngest source has it.
     pub fn register_all(&self, epoll: &Epoll) {
-        for (slot, source) in &self.sources {
+        let mut sources: Vec<_> = self.sources.iter().collect();
+        sources.sort_unstable_by_key(|(_, source)| std::cmp::Reverse(self.generation.wrapping_sub(source.generation)));
+        for (slot, source) in sources {
             let slot = u32::try_from(slot).expect("slots are made from 32 bits");
             let token = SourceKey { slot, generation: source.generation }.token();
             let _closed = match source.kind {
