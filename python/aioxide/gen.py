@@ -366,7 +366,7 @@ class WaitIterator:
 
         >>> @coroutine
         ... def main():
-        ...     iterator = WaitIterator(slow=sleep(0.01), quick=asyncio.sleep(0, result="first"))
+        ...     iterator = WaitIterator(slow=sleep(0.1), quick=asyncio.sleep(0, result="first"))
         ...     while not iterator.done():
         ...         try:
         ...             result = yield iterator.next()

@@ -30,8 +30,24 @@ class Journal:
     """
 
     def __init__(self, path: Path, run: str) -> None:
+        self._path = path
+        self._bits: dict[int, bytearray] = {}
+        self.done = 0
+        self.output_length = 0
         try:
             self._database = sqlite3.connect(path, isolation_level=None)
+        except sqlite3.OperationalError as error:
+            raise JournalError(f"{path}: {error}") from None
+        try:
+            self._begin(run)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _begin(self, run: str) -> None:
+        """Read what was done before by the same run."""
+        path = self._path
+        try:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.executescript(_SCHEMA)
@@ -39,9 +55,6 @@ class Journal:
             raise JournalError(f"{path}: {error}") from None
         except sqlite3.DatabaseError as error:
             raise JournalError(f"{path} is no journal of aioxide fetch: {error}") from None
-        self._path = path
-        self._bits: dict[int, bytearray] = {}
-        self.done = 0
         facts = dict(self._database.execute("SELECT name, value FROM facts"))
         if facts.setdefault("format", _FORMAT) != _FORMAT:
             raise JournalError(f"{path} has format {facts['format']}, and this aioxide knows {_FORMAT}")
