@@ -120,17 +120,12 @@ stress: $(STAMPS)/native $(STAMPS)/test-tools  ## Run the loop's and the client'
 loom:  ## Try what crosses threads in every order of steps (models in crates/engine/loom)
 	cd crates/engine/loom && RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(CURDIR)/target/loom cargo test --release
 
-# The tests of crates/engine/tests/threads.rs, watched: for wrong memory and leaks, and for races.
+# Not under ThreadSanitizer: without a standard library that is built for it, it sees races where a lock is.
 MEMCHECK := valgrind --quiet --error-exitcode=1 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --fair-sched=yes
 
-.PHONY: memcheck thread-sanitizer
-memcheck:  ## Run what crosses threads under valgrind
+.PHONY: memcheck
+memcheck:  ## Run the engine's tests of what crosses threads under valgrind
 	cargo test --package aioxide --test threads --config 'target."cfg(unix)".runner = "$(MEMCHECK)"'
-
-# It sees no fences, hence crossbeam's own reads and writes beside them are none of its business (tsan.supp).
-thread-sanitizer:  ## Run what crosses threads under ThreadSanitizer (needs a nightly Rust)
-	RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" CARGO_TARGET_DIR=$(CURDIR)/target/sanitizer \
-		cargo +nightly test --package aioxide --test threads --target $$(rustc -vV | sed -n 's/^host: //p')
 
 .PHONY: conformance
 conformance: $(STAMPS)/native  ## Run the interpreter's own test_asyncio on aioxide and on stock asyncio, and compare

@@ -320,7 +320,7 @@ def test_a_number_that_is_given_to_another_file_while_the_old_one_lives_on(
 
 
 def test_a_new_watch_of_everything_keeps_what_was_watched(runner: asyncio.Runner, loop_factory: LoopFactory) -> None:
-    """Being rid of one leftover costs no other watch: of transports, readers and socket operations, before and after."""
+    """Being rid of one leftover costs no other watch, be it a transport's, a reader's or a socket operation's."""
     if name_of(loop_factory) == "asyncio":
         pytest.skip("asyncio's loop spins")
 

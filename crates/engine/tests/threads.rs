@@ -1,5 +1,5 @@
-//! What other threads do to a loop: they schedule, they wake, and they go on with it while it closes. `make
-//! thread-sanitizer` and `make memcheck` watch these tests for races and for wrong memory.
+//! What other threads do to a loop: they schedule, they wake, and they go on with it while it closes. `make memcheck`
+//! watches these tests for wrong memory.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
