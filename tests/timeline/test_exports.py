@@ -30,7 +30,7 @@ def recorded() -> timeline.Recording:
         await asyncio.sleep(0.002)
         event.set()
         await task
-        time.sleep(0.12)
+        time.sleep(0.5)  # long enough for a busy machine, which takes its part from the freeze
 
     with timeline.record() as recording:
         aioxide.run(main(), debug=False)
@@ -148,7 +148,7 @@ def test_a_signal_dumps(tmp_path: Path) -> None:
 def test_freezes_dump(tmp_path: Path) -> None:
     async def main() -> None:
         for _ in range(3):
-            time.sleep(0.12)
+            time.sleep(0.5)  # long enough for a busy machine, which takes its part from the freeze
             await asyncio.sleep(0)
 
     remove = timeline.dump_on_freeze(tmp_path, at_most=2)
