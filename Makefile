@@ -37,7 +37,7 @@ help:  ## Show this list
 $(STAMPS)/venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "aioxide needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name one: make PYTHON=python3.13 ..."; exit 1; }
-	@command -v cargo > /dev/null || { echo "aioxide needs Rust's cargo on the PATH (1.85 or newer)"; exit 1; }
+	@command -v cargo > /dev/null || { echo "aioxide needs Rust's cargo on the PATH (1.86 or newer)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@mkdir -p $(STAMPS) && touch $@
 

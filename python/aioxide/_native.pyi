@@ -33,6 +33,7 @@ __all__ = [
     "build_facts",
     "domain_to_ascii",
     "domain_to_unicode",
+    "is_public_suffix",
     "timeline_collection",
     "timeline_end_watch",
     "timeline_freeze_threshold",
@@ -498,6 +499,7 @@ class BodyDecoder:
 
 def domain_to_ascii(domain: str) -> str | None: ...
 def domain_to_unicode(domain: str) -> str: ...
+def is_public_suffix(domain: str) -> bool: ...
 
 @final
 class HttpServer:

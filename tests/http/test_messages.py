@@ -116,6 +116,33 @@ def test_cookies_of_a_tls_host_stay_with_tls() -> None:
     assert sent_to(jar, "http://a.example/") == ""
 
 
+@pytest.mark.parametrize(
+    ("host", "domain", "sent_to_host", "sent_below"),
+    [
+        ("shop.example.co.uk", "example.co.uk", True, True),
+        ("shop.example.co.uk", "co.uk", False, False),
+        ("me.github.io", ".github.io", False, False),
+        ("me.github.io", "me.github.io", True, True),
+        ("github.io", "github.io", True, False),  # a suffix may keep a cookie to itself
+        ("a.xn--55qx5d.cn", "xn--55qx5d.cn", False, False),
+        ("b.a.ck", "a.ck", False, False),  # by the rule *.ck
+        ("b.www.ck", "www.ck", True, True),  # by the exception from it
+        ("localhost", "localhost", True, False),
+        ("a.localhost", "localhost", False, False),
+        ("example.com", "com", False, False),
+        ("127.0.0.1", "127.0.0.1", True, False),
+        ("127.0.0.1", "0.0.1", False, False),
+        ("a.example", "b.example", False, False),
+    ],
+)
+def test_no_cookie_is_set_for_a_public_suffix(host: str, domain: str, sent_to_host: bool, sent_below: bool) -> None:
+    jar = http.Cookies()
+    jar.extract_cookies(response_of(f"http://{host}/", f"a=1; Domain={domain}"))
+    assert sent_to(jar, f"http://{host}/") == ("a=1" if sent_to_host else "")
+    assert sent_to(jar, f"http://below.{host}/") == ("a=1" if sent_below else "")
+    assert sent_to(jar, "http://other.co.uk/") == sent_to(jar, "http://other.github.io/") == ""
+
+
 def test_cookie_jar_as_a_mapping() -> None:
     jar = http.Cookies({"a": "1"})
     jar["b"] = "2"

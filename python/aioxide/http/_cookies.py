@@ -1,8 +1,8 @@
 """Cookies: a jar that stores what servers set and sends it where it belongs.
 
 Cookies set by a server without a Domain go back to that host alone, those with a Domain to the host's domain and below
-it; Path, Secure, Max-Age and Expires are kept to. There is no public suffix list: a Domain of a single label is
-refused, `co.uk` is not.
+it; Path, Secure, Max-Age and Expires are kept to. A Domain that is a public suffix (``co.uk``, ``github.io``) is
+refused, since anybody may register a name below it: RFC 6265, section 5.3, by Mozilla's list.
 """
 
 from __future__ import annotations
@@ -58,7 +58,11 @@ class _Cookie:
 
 
 def _is_subdomain(host: str, domain: str) -> bool:
-    return host.endswith("." + domain) and not host.replace(".", "").isdigit()
+    return host.endswith("." + domain) and not _is_ip_address(host)
+
+
+def _is_ip_address(host: str) -> bool:
+    return host.replace(".", "").isdigit()
 
 
 def _path_matches(path: str, prefix: str) -> bool:
@@ -262,12 +266,14 @@ def parse_set_cookie(text: str, url: URL) -> _Cookie | None:
         elif key == "max-age" and _MAX_AGE.fullmatch(argument):
             max_age = float(argument)
         elif key == "domain" and argument:
+            from aioxide._native import is_public_suffix
+
             domain = argument.lower().lstrip(".")
-            if domain == host:
-                cookie.host_only = "." not in domain
-            elif "." in domain and _is_subdomain(host, domain):
-                cookie.domain, cookie.host_only = domain, False
-            else:
+            if domain != host and not _is_subdomain(host, domain):
+                return None
+            if not is_public_suffix(domain):
+                cookie.domain, cookie.host_only = domain, _is_ip_address(domain)
+            elif domain != host:
                 return None
     if max_age is not None:  # goes before Expires
         cookie.expires = time.time() + max_age if max_age > 0 else 0.0

@@ -40,6 +40,7 @@ pub fn add_classes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<decoder::BodyDecoder>()?;
     module.add_function(wrap_pyfunction!(domain_to_ascii, module)?)?;
     module.add_function(wrap_pyfunction!(domain_to_unicode, module)?)?;
+    module.add_function(wrap_pyfunction!(is_public_suffix, module)?)?;
     module.add_class::<server::HttpServer>()
 }
 
@@ -53,4 +54,10 @@ fn domain_to_ascii(domain: &str) -> Option<String> {
 #[pyfunction]
 fn domain_to_unicode(domain: &str) -> String {
     aioxide::http::domain_to_unicode(domain)
+}
+
+/// Whether a domain name, as it goes over the wire, is a public suffix: anybody may register a name below it.
+#[pyfunction]
+fn is_public_suffix(domain: &str) -> bool {
+    aioxide::http::is_public_suffix(domain)
 }
