@@ -3,7 +3,7 @@ import contextvars
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
-from typing import Any, Self, TypeVar, TypeVarTuple, final
+from typing import Any, Literal, Self, TypeAlias, TypeVar, TypeVarTuple, final
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -12,6 +12,8 @@ _Ts = TypeVarTuple("_Ts")
 
 __all__ = [
     "BodyDecoder",
+    "CachePolicy",
+    "CacheRequest",
     "DatagramTransport",
     "ExecutorCall",
     "FetchMany",
@@ -31,6 +33,8 @@ __all__ = [
     "add_loop_methods",
     "add_stream_methods",
     "build_facts",
+    "cache_merged_fields",
+    "cache_storable_fields",
     "domain_to_ascii",
     "domain_to_unicode",
     "is_public_suffix",
@@ -392,6 +396,7 @@ class HttpClient:
         socket_options: list[tuple[int, int, bytes]] | None = None,
         http1: bool = True,
         http2: bool = False,
+        hedge_budget: float = 0.1,
     ) -> Self: ...
     def fetch(
         self,
@@ -409,6 +414,7 @@ class HttpClient:
         max_redirects: int = 0,
         stream: bool = False,
         server_name: str | None = None,
+        hedge_after: float | None = None,
     ) -> Awaitable[RawResponse]: ...
     def fetch_blocking(
         self,
@@ -425,6 +431,7 @@ class HttpClient:
         max_redirects: int = 0,
         stream: bool = False,
         server_name: str | None = None,
+        hedge_after: float | None = None,
         produce: Callable[[], bool] | None = None,
     ) -> RawResponse: ...
     def fetch_many(
@@ -439,6 +446,7 @@ class HttpClient:
         pool_timeout: float | None,
         total_timeout: float | None,
         max_redirects: int = 0,
+        hedge_after: float | None = None,
     ) -> FetchMany: ...
     def close(self) -> None: ...
     def statistics(self) -> dict[str, int]: ...
@@ -497,6 +505,46 @@ class BodyDecoder:
     def take(self, max_bytes: int) -> bytes: ...
     def is_complete(self) -> bool: ...
 
+_Fields: TypeAlias = list[tuple[bytes, bytes]]
+
+@final
+class CacheRequest:
+    def __new__(cls, method: str, fields: _Fields) -> Self: ...
+    @property
+    def is_answerable(self) -> bool: ...
+    @property
+    def is_unsafe(self) -> bool: ...
+    @property
+    def only_if_cached(self) -> bool: ...
+    def selecting(self, names: list[str]) -> bytes: ...
+
+@final
+class CachePolicy:
+    def __new__(
+        cls,
+        method: str,
+        request: _Fields,
+        status: int,
+        response: _Fields,
+        *,
+        requested_at: float,
+        received_at: float,
+        shared: bool,
+    ) -> Self: ...
+    @property
+    def is_storable(self) -> bool: ...
+    @property
+    def vary(self) -> list[str]: ...
+    def age(self, now: float) -> float: ...
+    def reuse(
+        self, asked: CacheRequest, now: float
+    ) -> Literal["fresh", "stale", "stale-while-revalidate", "validate"]: ...
+    def may_stand_in(self, asked: CacheRequest, now: float) -> bool: ...
+    def conditions(self) -> _Fields: ...
+    def is_confirmed_by(self, update: _Fields) -> bool: ...
+
+def cache_storable_fields(fields: _Fields) -> _Fields: ...
+def cache_merged_fields(stored: _Fields, update: _Fields) -> _Fields: ...
 def domain_to_ascii(domain: str) -> str | None: ...
 def domain_to_unicode(domain: str) -> str: ...
 def is_public_suffix(domain: str) -> bool: ...

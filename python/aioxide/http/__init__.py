@@ -67,6 +67,9 @@ from ._urls import URL
 
 if TYPE_CHECKING:
     from ._async import AsyncClient
+    from ._cache.cache import Cache
+    from ._cache.sqlite import SQLiteCacheStore
+    from ._cache.stores import CacheEntry, CacheStore, MemoryCacheStore
     from ._digest import DigestAuth
     from ._gather import Completed, Gather
     from ._sse import EventSource, ServerSentEvent
@@ -86,6 +89,9 @@ __all__ = [
     "BaseTransport",
     "BasicAuth",
     "ByteStream",
+    "Cache",
+    "CacheEntry",
+    "CacheStore",
     "Client",
     "CloseError",
     "Completed",
@@ -105,6 +111,7 @@ __all__ = [
     "InvalidURL",
     "Limits",
     "LocalProtocolError",
+    "MemoryCacheStore",
     "MockTransport",
     "NetRCAuth",
     "NetworkError",
@@ -122,6 +129,7 @@ __all__ = [
     "Response",
     "ResponseNotRead",
     "Retry",
+    "SQLiteCacheStore",
     "ServerSentEvent",
     "StreamClosed",
     "StreamConsumed",
@@ -156,10 +164,15 @@ _LAZY = {
     "ASGITransport": "_transports.asgi",
     "AsyncClient": "_async",
     "AsyncHTTPTransport": "_transports.default_async",
+    "Cache": "_cache.cache",
+    "CacheEntry": "_cache.stores",
+    "CacheStore": "_cache.stores",
     "Completed": "_gather",
     "DigestAuth": "_digest",
     "EventSource": "_sse",
     "Gather": "_gather",
+    "MemoryCacheStore": "_cache.stores",
+    "SQLiteCacheStore": "_cache.sqlite",
     "ServerSentEvent": "_sse",
     "WSGITransport": "_transports.wsgi",
 }

@@ -38,10 +38,15 @@ from ._urls import URLTypes
 from ._wire import with_request
 
 if TYPE_CHECKING:
+    from asyncio import Task
+
     from aioxide._native import RawResponse
 
+    from ._cache.bodies import BodyKeeper
+    from ._cache.cache import Cache
 
-_NOT_GATHERED = "gather_get does not support a client's follow_redirects=, retry= and event_hooks= yet"
+
+_NOT_GATHERED = "gather_get does not support a client's follow_redirects=, retry=, cache= and event_hooks= yet"
 
 
 class AsyncClient(BaseClient):
@@ -92,6 +97,9 @@ class AsyncClient(BaseClient):
         default_encoding: Encoding = "utf-8",
         max_decoded_bytes: int | None = None,
         retry: Retry | None = None,
+        cache: Cache | bool | None = None,
+        hedge_after: float | None = None,
+        hedge_budget: float = 0.1,
     ) -> None:
         super().__init__(
             auth=auth,
@@ -110,8 +118,12 @@ class AsyncClient(BaseClient):
             proxy=proxy,
             max_decoded_bytes=max_decoded_bytes,
             retry=retry,
+            cache=cache,
+            hedge_after=hedge_after,
             native={"verify": verify, "cert": cert, "http1": http1, "http2": http2, "limits": limits},
+            hedge_budget=hedge_budget,
         )
+        self._background: set[Task[None]] = set()  # stale responses of the cache are revalidated
 
     async def request(
         self,
@@ -462,6 +474,16 @@ class AsyncClient(BaseClient):
         return await (subject.aread() if kind == "read" else subject.aclose())
 
     async def _send_one(self, request: Request, stream: bool) -> Response:
+        if self._cache is None:
+            return await self._send_upstream(request, stream, None)
+        from ._cache.steps import send_async
+
+        started = perf_counter()
+        response = await send_async(self, self._cache, request, stream)
+        return await self._read_unless(stream, self._adopt_response(response, request, started))
+
+    async def _send_upstream(self, request: Request, stream: bool, keeper: BodyKeeper | None) -> Response:
+        """Hand the request to its transport; the keeper, if there is one, gets the response's body."""
         transport = self._transport_for_url(request.url)
         started = perf_counter()
         if is_native(transport):
@@ -469,20 +491,29 @@ class AsyncClient(BaseClient):
                 raw = await transport._fetch(request, stream)
             except RequestError as error:
                 raise with_request(error, request) from error.__cause__
-            return self._wrap(raw, request, started, stream)
+            response = self._wrap(raw, request, started, stream)
+            if keeper is not None:
+                keeper.watch(response, AsyncByteStream)
+            return response
         if not isinstance(request.stream, AsyncByteStream):
             raise RuntimeError("the request's body is a blocking iterable: async code cannot send it")
         try:
             response = self._adopt_response(await transport.handle_async_request(request), request, started)
         except RequestError as error:
             raise with_request(error, request) from error.__cause__
+        if keeper is not None:
+            keeper.watch(response, AsyncByteStream)
+        return await self._read_unless(stream, response)
+
+    async def _read_unless(self, stream: bool, response: Response) -> Response:
+        """The response, with its body unless that is left to be streamed."""
         if not stream:
             try:
                 await response.aread()
             except BaseException as error:
                 await response.aclose()
                 if isinstance(error, RequestError):
-                    with_request(error, request)
+                    with_request(error, response.request)
                 raise
         return response
 
@@ -501,12 +532,12 @@ class AsyncClient(BaseClient):
     ) -> Gather:
         """As `aioxide.http.gather_get`, over this client's settings and connections.
 
-        NotImplementedError for a client that follows redirects, retries or has event hooks, for an `auth` that may need
-        several requests, and for URLs that go through a custom transport or several proxies: each URL is asked once, in
-        Rust.
+        NotImplementedError for a client that follows redirects, retries, has a cache or event hooks, for an `auth` that
+        may need several requests, and for URLs that go through a custom transport or several proxies: each URL is asked
+        once, in Rust.
         """
         self._check_open()
-        if self.follow_redirects or self._retry is not None:
+        if self.follow_redirects or self._retry is not None or self._cache is not None:
             raise NotImplementedError(_NOT_GATHERED)
         return self._gather_once(
             urls, limit=limit, return_exceptions=return_exceptions, headers=headers, timeout=timeout
@@ -541,8 +572,15 @@ class AsyncClient(BaseClient):
         """
         if not self._closed:
             self._closed = True
+            await self._end_background()
             for transport in self._transports():
                 await transport.aclose()
+
+    async def _end_background(self) -> None:
+        if self._background:
+            from ._cache.steps import end_background
+
+            await end_background(self._background)
 
     async def __aenter__(self) -> Self:
         self._enter()
@@ -557,5 +595,6 @@ class AsyncClient(BaseClient):
         traceback: TracebackType | None = None,
     ) -> None:
         self._closed = True
+        await self._end_background()
         for transport in self._transports():
             await transport.__aexit__(exc_type, exc, traceback)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._auth import Auth, AuthTypes, BasicAuth, build_auth
 from ._config import USE_CLIENT_DEFAULT, Timeout, TimeoutTypes, UseClientDefault
@@ -28,6 +28,9 @@ from ._retry import Retry
 from ._transports.default import NativeTransport
 from ._urls import URL, URLTypes
 
+if TYPE_CHECKING:
+    from ._cache.cache import Cache
+
 EventHook = Callable[..., Any]
 Step = tuple[str, Any, Any]
 """What an exchange asks for: ("send", request, None), ("read", response, None), ("close", response, None), ("hook",
@@ -37,6 +40,8 @@ flow, response), which gives None at its end, and ("end", flow, None).
 Exchange = Generator[Step, Any, Response]
 
 
+# What `extensions["cache"]` says of a response that was not just sent by its server.
+_FROM_CACHE = ("hit", "revalidated", "shared", "stale")
 _KNOWN_URLS_MAX = 256
 _KNOWN_URL_LENGTH_MAX = 1024
 
@@ -63,6 +68,9 @@ class BaseClient:
         proxy: ProxyTypes | None,
         max_decoded_bytes: int | None,
         retry: Retry | None,
+        cache: Cache | bool | None,
+        hedge_after: float | None,
+        hedge_budget: float,
         native: dict[str, Any],
     ) -> None:
         self._base_url = _with_trailing_slash(URL(base_url))
@@ -80,9 +88,15 @@ class BaseClient:
         self._default_encoding = default_encoding
         self._max_decoded_bytes = max_decoded_bytes
         self._retry = retry
+        self._cache: Cache | None = None
+        if cache is not None and cache is not False:
+            from ._cache.cache import build_cache
+
+            self._cache = build_cache(cache)
+        self._hedge_after = hedge_after
         self._used = False
         self._closed = False
-        native["trust_env"] = trust_env
+        native.update(trust_env=trust_env, hedge_budget=hedge_budget)
         self._transport: Any = self._native_transport(**native) if transport is None else transport
         self._mounts: dict[URLPattern, Any] = {}
         self._mount(proxy, trust_env and transport is None, mounts, native)
@@ -284,6 +298,8 @@ class BaseClient:
         """A request that was not made by this client gets the client's limits on time."""
         if "timeout" not in request.extensions:
             request.extensions["timeout"] = self._timeout.as_dict()
+        if self._hedge_after is not None:
+            request.extensions.setdefault("hedge_after", self._hedge_after)
 
     def _request_auth(self, request: Request, auth: AuthTypes | UseClientDefault | None) -> Auth | None:
         chosen = self._auth if isinstance(auth, UseClientDefault) else build_auth(auth)
@@ -297,6 +313,7 @@ class BaseClient:
             follow_redirects
             or auth is not None
             or self._retry is not None
+            or self._cache is not None
             or self._event_hooks["request"]
             or self._event_hooks["response"]
         )
@@ -388,8 +405,8 @@ class BaseClient:
                 request.extensions = {**request.extensions, "timeout": limits}
 
     def _receive(self, response: Response) -> None:
-        """Store the cookies that the response sets."""
-        if response._has_field(SET_COOKIE, "set-cookie"):
+        """Store the cookies that the response sets; one from the cache set them when it came."""
+        if response._has_field(SET_COOKIE, "set-cookie") and response.extensions.get("cache") not in _FROM_CACHE:
             self._cookies.extract_cookies(response)
 
     def _finish_plain(self, response: Response) -> Response:

@@ -36,12 +36,13 @@ def open_core(
     uds: str | None = None,
     local_address: str | None = None,
     socket_options: Iterable[tuple[int, int, Any]] | None = None,
+    hedge_budget: float = 0.1,
 ) -> HttpClient:
     """New connection pools with these limits, for any thread and any loop.
 
     `tls` gives the context of connections for https. All go through the proxy, if there is one. `http2` is spoken where
-    a server chooses it in the TLS handshake, and with every server unless `http1`. `uds`, `local_address` and
-    `socket_options` are those of an HTTPTransport.
+    a server chooses it in the TLS handshake, and with every server unless `http1`. The others are
+    those of an HTTPTransport.
     """
     from aioxide._native import HttpClient
 
@@ -56,6 +57,7 @@ def open_core(
         socket_options=[_socket_option(*each) for each in socket_options or ()],
         http1=http1,
         http2=http2,
+        hedge_budget=hedge_budget,
         **({} if proxy is None else _proxy_settings(proxy)),
     )
 

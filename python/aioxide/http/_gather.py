@@ -102,7 +102,9 @@ class Gather:
             self._started = perf_counter()
             # All come from one client with one timeout.
             limits = timeouts(self._requests[0])
-            self._many = self._core.fetch_many(get_running_loop(), sent, limit=self._limit, **limits)
+            self._many = self._core.fetch_many(
+                get_running_loop(), sent, limit=self._limit, hedge_after=self._client._hedge_after, **limits
+            )
 
     def __aiter__(self) -> Gather:
         self._start()

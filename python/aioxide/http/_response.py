@@ -206,7 +206,7 @@ class Response:
         """What does not fit elsewhere.
 
         ``http_version`` and ``reason_phrase`` as bytes; ``network_stream``, whose `get_extra_info` tells of the
-        connection.
+        connection; with a client's ``cache=`` ``cache``, which says what that did (see Cache).
         """
         if self._extensions is None:
             self._extensions = {}
@@ -236,8 +236,9 @@ class Response:
     def timeline(self) -> dict[str, float]:
         """Where the time went: seconds since the request was made, by event.
 
-        Those known of ``queue``, ``dns``, ``connect``, ``tls``, ``sent``, ``first_byte``, ``total``. Empty for a
-        response that was made by hand.
+        Those known of ``queue``, ``dns``, ``connect``, ``tls``, ``sent``, ``first_byte``, ``total``; and ``hedge``, if
+        the request was sent a second time: with a later ``queue`` this is the answer to that. Empty for a response that
+        was made by hand, or comes from a cache.
         """
         return {} if self._raw is None else dict(self._raw.timings)
 

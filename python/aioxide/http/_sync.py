@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ._auth import AuthTypes
 from ._client import BaseClient, EventHook, Exchange, Step
@@ -35,6 +35,10 @@ from ._transports.default import HTTPTransport, is_native
 from ._urls import URLTypes
 from ._wire import with_request
 
+if TYPE_CHECKING:
+    from ._cache.bodies import BodyKeeper
+    from ._cache.cache import Cache
+
 
 class Client(BaseClient):
     """An HTTP client for blocking code, with httpx's parameters. Connections are kept and used again.
@@ -49,7 +53,13 @@ class Client(BaseClient):
     honoured whole. With `http2` that protocol is spoken where a server chooses it in the TLS handshake, and with every
     server if `http1` is False; one connection then serves many requests at once. Beyond httpx: a body that
     decodes to more than `max_decoded_bytes` raises DecodingError, which is what a decompression bomb needs; `retry`
-    says when a request is sent once more.
+    says when a request is sent once more; `cache` (True, or a Cache) stores responses and uses them again.
+
+    `hedge_after`: a request that has not been answered after so many seconds is sent a second time, on another
+    connection, and the sooner answer is taken, if sending it twice is harmless (an idempotent method, no streamed body)
+    and a connection can be had at once; ``Response.timeline`` then has the time of ``hedge``. A request's own is its
+    extension ``hedge_after``, None for never. In the long run at most the share `hedge_budget` of the requests that may
+    be hedged is; ten more are free. Only the native core does that, not a custom `transport`.
 
     Calls raise an HTTPError's subclass when no whole response came, InvalidURL, and RuntimeError once the client is
     closed.
@@ -88,6 +98,9 @@ class Client(BaseClient):
         default_encoding: Encoding = "utf-8",
         max_decoded_bytes: int | None = None,
         retry: Retry | None = None,
+        cache: Cache | bool | None = None,
+        hedge_after: float | None = None,
+        hedge_budget: float = 0.1,
     ) -> None:
         super().__init__(
             auth=auth,
@@ -106,7 +119,10 @@ class Client(BaseClient):
             proxy=proxy,
             max_decoded_bytes=max_decoded_bytes,
             retry=retry,
+            cache=cache,
+            hedge_after=hedge_after,
             native={"verify": verify, "cert": cert, "http1": http1, "http2": http2, "limits": limits},
+            hedge_budget=hedge_budget,
         )
 
     def request(
@@ -450,11 +466,21 @@ class Client(BaseClient):
         return subject.read() if kind == "read" else subject.close()
 
     def _send_one(self, request: Request, stream: bool) -> Response:
+        if self._cache is None:
+            return self._send_upstream(request, stream, None)
+        from ._cache.steps import send_blocking
+
+        started = perf_counter()
+        response = send_blocking(self, self._cache, request, stream)
+        return self._read_unless(stream, self._adopt_response(response, request, started))
+
+    def _send_upstream(self, request: Request, stream: bool, keeper: BodyKeeper | None) -> Response:
+        """Hand the request to its transport; the keeper, if there is one, gets the response's body."""
         transport = self._transport_for_url(request.url)
         started = perf_counter()
         if is_native(transport):
             raw = transport._fetch(request, stream)
-            return Response._from_core(
+            response = Response._from_core(
                 raw,
                 request,
                 started,
@@ -462,19 +488,28 @@ class Client(BaseClient):
                 BlockingBody if stream else None,
                 self._max_decoded_bytes,
             )
+            if keeper is not None:
+                keeper.watch(response, SyncByteStream)
+            return response
         if not isinstance(request.stream, SyncByteStream):
             raise RuntimeError("the request's body is an async iterable: blocking code cannot send it")
         try:
             response = self._adopt_response(transport.handle_request(request), request, started)
         except RequestError as error:
             raise with_request(error, request) from error.__cause__
+        if keeper is not None:
+            keeper.watch(response, SyncByteStream)
+        return self._read_unless(stream, response)
+
+    def _read_unless(self, stream: bool, response: Response) -> Response:
+        """The response, with its body unless that is left to be streamed."""
         if not stream:
             try:
                 response.read()
             except BaseException as error:
                 response.close()
                 if isinstance(error, RequestError):
-                    with_request(error, request)
+                    with_request(error, response.request)
                 raise
         return response
 

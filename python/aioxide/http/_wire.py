@@ -32,10 +32,12 @@ def wire_url(request: Request) -> str:
 
 
 def terms(request: Request) -> dict[str, Any]:
-    """The limits on time of the request, and whom its server must prove to be, by the names that the core has."""
+    """The request's limits on time, whom its server must prove to be, and when it is hedged, by the core's names."""
     given = timeouts(request)
     if (name := request.extensions.get("sni_hostname")) is not None:
         given["server_name"] = name.decode("ascii") if isinstance(name, bytes) else name
+    if (delay := request.extensions.get("hedge_after")) is not None:
+        given["hedge_after"] = delay
     return given
 
 

@@ -11,6 +11,7 @@ use super::carrier::Carrier;
 use super::connection::Connection;
 use super::dial::{Dialer, Sockets};
 use super::error::{Error, ErrorKind, Phase, Result};
+use super::hedge;
 use super::http2::Http2;
 use super::phases::Phases;
 use super::pool::{self, Acquire, Grant, Lease, Limits, Pool};
@@ -19,7 +20,7 @@ use super::redirect;
 use super::remote::{Remote, Statistics};
 use super::request::{Head, Request, check_tls};
 use super::response::{Answer, Response};
-use crate::handle::{LoopHandle, now_ns};
+use crate::handle::{LoopHandle, Sleep, now_ns};
 use crate::transport::tls::Connector;
 
 /// So often is a request sent again that the server has done nothing about.
@@ -54,11 +55,12 @@ struct Inner {
     tls: Option<Arc<dyn Connector>>,
     sockets: Sockets,
     http2: Http2Use,
+    hedges: hedge::Budget,
     control: ClientControl,
 }
 
 /// What a client is made with; from [`Limits`] alone, one without a proxy and without TLS.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Settings {
     /// How many connections it may have.
     pub limits: Limits,
@@ -70,6 +72,22 @@ pub struct Settings {
     pub sockets: Sockets,
     /// When it speaks HTTP/2.
     pub http2: Http2Use,
+    /// The share of its requests that may be hedges ([`Request::hedge_after`]), in the long run; ten more are free.
+    pub hedge_budget: f64,
+}
+
+impl Default for Settings {
+    /// No proxy, no TLS, HTTP/1.1; one hedge for every ten requests.
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            proxy: None,
+            tls: None,
+            sockets: Sockets::default(),
+            http2: Http2Use::default(),
+            hedge_budget: 0.1,
+        }
+    }
 }
 
 /// When HTTP/2 is spoken. Proxies that forward requests are spoken to by HTTP/1.1 in any case.
@@ -154,8 +172,8 @@ impl Client {
         let pool = Pool::new(settings.limits, settings.http2.into(), Arc::clone(&remote));
         handle.spawn(pool::keep(handle.clone(), Rc::clone(&pool), key)).detach();
         let Settings { proxy, tls, http2, sockets, .. } = settings;
-        let control = ClientControl(remote);
-        Self(Rc::new(Inner { handle: handle.clone(), pool, proxy, tls, http2, sockets, control }))
+        let (hedges, control) = (hedge::Budget::new(settings.hedge_budget), ClientControl(remote));
+        Self(Rc::new(Inner { handle: handle.clone(), pool, proxy, tls, http2, sockets, hedges, control }))
     }
 
     /// Closes idle connections, and each other one once its response is read. Later requests fail with
@@ -190,7 +208,23 @@ impl Client {
         self.clone().fetch_boxed(Box::new(request))
     }
 
-    async fn fetch_boxed(self, mut request: Box<Request>) -> Result<Response> {
+    pub(super) fn hedges(&self) -> &hedge::Budget {
+        &self.0.hedges
+    }
+
+    pub(super) fn sleep(&self, duration: Duration) -> Sleep {
+        self.0.handle.sleep(duration)
+    }
+
+    /// Whether no connection could be had for the request at once.
+    pub(super) fn would_wait(&self, request: &Request) -> bool {
+        self.0.pool.would_wait(&request.pool_key())
+    }
+
+    pub(super) async fn fetch_boxed(self, mut request: Box<Request>) -> Result<Response> {
+        if let Some(delay) = request.hedge_after.take() {
+            return hedge::fetch(self, request, delay).await;
+        }
         let Inner { handle, pool, tls, control, .. } = &*self.0;
         if control.0.is_closed() {
             return Err(Error::closed(request.authority()));

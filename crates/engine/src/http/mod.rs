@@ -16,12 +16,15 @@
 //!   http2    a connection that many requests share
 //!   expect   a body that waits for the server's word
 //!   decoder  what undoes a body's encoding, for whoever wants it undone
+//!   hedge    a second try beside one that takes long
+//!   cache    when a response may be used again, for whoever stores some
 //!   error    what failed, with whom, in which phase
 //!   server   the other end, for tests, benchmarks and examples
 //! ```
 //!
 //! All of it are futures of one loop, in one thread. The protocol itself is hyper's.
 
+mod cache;
 mod carrier;
 mod chain;
 mod client;
@@ -31,6 +34,7 @@ mod dial;
 mod domain;
 mod error;
 mod expect;
+mod hedge;
 mod http2;
 mod io;
 mod phases;
@@ -48,6 +52,7 @@ mod socks;
 mod tunnel;
 
 pub use bytes::Bytes;
+pub use cache::{AskedOfCache, CachePolicy, Exchanged, Field, Reuse, merged_fields, selecting_values, storable_fields};
 pub use client::{Client, ClientControl, Http2Use, Settings};
 pub use decoder::{DecodeError, Decoder};
 pub use dial::Sockets;

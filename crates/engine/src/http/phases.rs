@@ -32,6 +32,9 @@ pub struct Timings {
     pub first_byte: Option<Duration>,
     /// The body was whole.
     pub total: Option<Duration>,
+    /// The request was sent a second time. Of the answer that came first are the others: it is the second one's, if
+    /// `queue` came later.
+    pub hedge: Option<Duration>,
 }
 
 /// One request's way through its phases.
@@ -81,6 +84,15 @@ impl Phases {
     /// The time from the request's making until `now`.
     pub fn since_start(&self, now: u64) -> Duration {
         Duration::from_nanos(now.saturating_sub(self.start))
+    }
+
+    /// The request's beginning lies further back.
+    pub fn began_earlier(&mut self, earlier: Duration) {
+        self.start = self.start.saturating_sub(nanos(earlier));
+        let Timings { queue, resolved, connect, tls, sent, first_byte, total, .. } = &mut self.timings;
+        for timing in [queue, resolved, connect, tls, sent, first_byte, total].into_iter().flatten() {
+            *timing += earlier;
+        }
     }
 
     pub fn enter(&mut self, phase: Phase, now: u64) {

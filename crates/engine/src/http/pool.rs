@@ -228,6 +228,18 @@ impl Pool {
         acquire(Progress::Waiting(waiter))
     }
 
+    /// Whether somebody who came for a connection to the origin of `key` now would have to wait for it.
+    pub fn would_wait(&self, key: &str) -> bool {
+        let state = self.state.borrow();
+        let has_slot =
+            self.limits.max_connections.is_none_or(|max| state.open < max) || state.idle_order.first().is_some();
+        let Some(&origin) = state.keys.get(key) else { return !has_slot };
+        let entry = &state.origins[origin];
+        let is_at_hand =
+            entry.idle.last().is_some() || entry.shared.iter().any(|&shared| state.shared[shared].has_room());
+        !(is_at_hand || has_slot && self.has_room(&state, origin))
+    }
+
     /// Counts a request in, and out again when the result is dropped.
     pub fn begin_request(self: &Rc<Self>) -> InFlight {
         let count = &self.remote.in_flight;

@@ -38,6 +38,10 @@ pub struct Request {
     pub sends_first: bool,
     /// Whom the server of an https URL must prove to be, and is asked for by name (SNI), if it is not the URL's host.
     pub server_name: Option<String>,
+    /// If no answer has come after this time, the request is sent a second time, and the sooner answer is taken. Only if
+    /// sending it twice is harmless: its method is idempotent and its body not streamed; if a connection is to be had at
+    /// once; and while [`Settings::hedge_budget`](super::Settings) lasts.
+    pub hedge_after: Option<Duration>,
     /// While the timeline records: the lane that shows what the request waits for, such as that of a thread that
     /// blocks on it. `None` gives the request a lane of its own.
     pub lane: Option<LaneId>,
@@ -106,6 +110,14 @@ impl Body {
         }
     }
 
+    /// The same body once more, if it is there as a whole.
+    pub(super) fn copy_of_whole(&self) -> Self {
+        match self {
+            Self::Whole(bytes) => Self::Whole(bytes.clone()),
+            _ => Self::Empty,
+        }
+    }
+
     /// Whether it can be sent once at most.
     pub(super) fn is_once(&self) -> bool {
         matches!(self, Self::Stream(_) | Self::Spent)
@@ -145,6 +157,7 @@ impl Request {
             max_redirects: 0,
             sends_first: false,
             server_name: None,
+            hedge_after: None,
             lane: None,
         })
     }

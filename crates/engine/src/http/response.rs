@@ -5,6 +5,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
@@ -133,6 +134,16 @@ impl Response {
     #[must_use]
     pub fn timings(&self) -> &Timings {
         self.body.timings()
+    }
+
+    /// The request had been sent once already, `earlier` than this one.
+    pub(super) fn began_earlier(&mut self, earlier: Duration) {
+        self.body.phases.began_earlier(earlier);
+    }
+
+    /// A second request was sent, `late` after the first.
+    pub(super) fn was_hedged(&mut self, late: Duration) {
+        self.body.phases.timings.hedge = Some(late);
     }
 
     /// The next piece of the body; `None` at its end.

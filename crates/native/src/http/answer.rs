@@ -362,7 +362,8 @@ impl RawResponse {
     #[getter]
     fn timings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let newest = self.answer.stream.as_ref().and_then(|stream| stream.lock().timings);
-        let Timings { queue, resolved, connect, tls, sent, first_byte, total } = newest.unwrap_or(self.answer.timings);
+        let Timings { queue, resolved, connect, tls, sent, first_byte, total, hedge } =
+            newest.unwrap_or(self.answer.timings);
         let timings = PyDict::new(py);
         for (name, value) in [
             (intern!(py, "queue"), queue),
@@ -372,6 +373,7 @@ impl RawResponse {
             (intern!(py, "sent"), sent),
             (intern!(py, "first_byte"), first_byte),
             (intern!(py, "total"), total),
+            (intern!(py, "hedge"), hedge),
         ] {
             if let Some(value) = value {
                 timings.set_item(name, value.as_secs_f64())?;

@@ -81,11 +81,11 @@ impl HttpClient {
     #[pyo3(signature = (*, max_connections=Some(100), max_connections_per_host=None, max_keepalive_connections=Some(20),
                         keepalive_expiry=Some(5.0), ssl_context=None, proxy=None, proxy_auth=None, proxy_headers=None,
                         proxy_tunnel=None, proxy_ssl_context=None, unix_path=None, local_address=None, socket_options=None,
-                        http1=true, http2=false),
+                        http1=true, http2=false, hedge_budget=0.1),
            text_signature = "(*, max_connections=100, max_connections_per_host=None, max_keepalive_connections=20, \
                              keepalive_expiry=5.0, ssl_context=None, proxy=None, proxy_auth=None, proxy_headers=None, \
                              proxy_tunnel=None, proxy_ssl_context=None, unix_path=None, local_address=None, \
-                             socket_options=None, http1=True, http2=False)")]
+                             socket_options=None, http1=True, http2=False, hedge_budget=0.1)")]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn new(
         py: Python<'_>,
@@ -104,6 +104,7 @@ impl HttpClient {
         socket_options: Option<Vec<(i32, i32, PyBackedBytes)>>,
         http1: bool,
         http2: bool,
+        hedge_budget: f64,
     ) -> PyResult<Self> {
         let http2 = match (http1, http2) {
             (true, false) => Http2Use::Never,
@@ -117,6 +118,9 @@ impl HttpClient {
             if max == Some(0) {
                 return Err(PyValueError::new_err(format!("{name}=0 would let no request through")));
             }
+        }
+        if !(0.0..=1.0).contains(&hedge_budget) {
+            return Err(PyValueError::new_err("hedge_budget is a share of the requests: from 0 to 1"));
         }
         let limits = Limits {
             max_connections,
@@ -132,7 +136,7 @@ impl HttpClient {
         });
         let proxy = proxy.transpose().map_err(|error| convert::exception(py, &error))?;
         let tls = ssl_context.map(|context| Arc::new(ContextConnector::new(context)) as Arc<dyn Connector>);
-        let settings = Settings { limits, proxy: proxy.map(Arc::new), tls, http2, sockets };
+        let settings = Settings { limits, proxy: proxy.map(Arc::new), tls, sockets, http2, hedge_budget };
         let pools = Pools { key, settings, closed: AtomicBool::new(false), controls: Mutex::default() };
         Ok(Self { pools: Arc::new(pools) })
     }
@@ -140,7 +144,8 @@ impl HttpClient {
     /// Starts a request, and gives an awaitable of its response. Dropping that, or cancelling the task that awaits it, drops
     /// the request.
     #[pyo3(signature = (r#loop, method, url, headers, body, *, connect_timeout, read_timeout, write_timeout,
-                        pool_timeout, total_timeout, max_redirects=0, stream=false, server_name=None))]
+                        pool_timeout, total_timeout, max_redirects=0, stream=false, server_name=None,
+                        hedge_after=None))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn fetch(
         &self,
@@ -157,11 +162,14 @@ impl HttpClient {
         max_redirects: u32,
         stream: bool,
         server_name: Option<&str>,
+        hedge_after: Option<f64>,
     ) -> PyResult<PendingResponse> {
         let (py, event_loop) = (r#loop.py(), r#loop);
         self.pools.check_open()?;
         let timeouts = timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
-        let request = convert::request(method, url, headers, body, Terms { timeouts, max_redirects, server_name })?;
+        let hedge_after = convert::duration("hedge_after", hedge_after)?;
+        let terms = Terms { timeouts, max_redirects, server_name, hedge_after };
+        let request = convert::request(method, url, headers, body, terms)?;
         let native = native_handle(event_loop)?;
         let request = request.map_err(|error| convert::exception(py, &error))?;
         let future = event_loop.call_method0(intern!(py, "create_future"))?;
@@ -181,7 +189,8 @@ impl HttpClient {
     /// signal's handler may end it with what it raises. If the body is an `Upload`, `produce` is called whenever that
     /// has room; what it raises ends the request.
     #[pyo3(signature = (method, url, headers, body, *, connect_timeout, read_timeout, write_timeout, pool_timeout,
-                        total_timeout, max_redirects=0, stream=false, server_name=None, produce=None))]
+                        total_timeout, max_redirects=0, stream=false, server_name=None, hedge_after=None,
+                        produce=None))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn fetch_blocking(
         &self,
@@ -198,6 +207,7 @@ impl HttpClient {
         max_redirects: u32,
         stream: bool,
         server_name: Option<&str>,
+        hedge_after: Option<f64>,
         produce: Option<Bound<'_, PyAny>>,
     ) -> PyResult<RawResponse> {
         self.pools.check_open()?;
@@ -206,7 +216,9 @@ impl HttpClient {
             Some(RequestBody::Streamed(upload)) => Some(upload.clone_ref(py)),
             _ => None,
         };
-        let request = convert::request(method, url, headers, body, Terms { timeouts, max_redirects, server_name })?;
+        let hedge_after = convert::duration("hedge_after", hedge_after)?;
+        let terms = Terms { timeouts, max_redirects, server_name, hedge_after };
+        let request = convert::request(method, url, headers, body, terms)?;
         let mut request = request.map_err(|error| convert::exception(py, &error))?;
         if timeline::is_recording() {
             request.lane = timeline::current_lane();
@@ -228,7 +240,7 @@ impl HttpClient {
 
     /// Starts many requests, at most `limit` at once; an async iterator of `(index, RawResponse | Exception)`.
     #[pyo3(signature = (r#loop, requests, *, limit, connect_timeout, read_timeout, write_timeout, pool_timeout,
-                        total_timeout, max_redirects=0))]
+                        total_timeout, max_redirects=0, hedge_after=None))]
     #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
     fn fetch_many(
         &self,
@@ -241,10 +253,13 @@ impl HttpClient {
         pool_timeout: Option<f64>,
         total_timeout: Option<f64>,
         max_redirects: u32,
+        hedge_after: Option<f64>,
     ) -> PyResult<FetchMany> {
         self.pools.check_open()?;
         let timeouts = timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
-        FetchMany::start(&self.pools, r#loop, requests, limit, Terms { timeouts, max_redirects, server_name: None })
+        let hedge_after = convert::duration("hedge_after", hedge_after)?;
+        let terms = Terms { timeouts, max_redirects, server_name: None, hedge_after };
+        FetchMany::start(&self.pools, r#loop, requests, limit, terms)
     }
 
     /// Closes the idle connections of every pool; those in use are closed when their response is read. Idempotent.

@@ -25,6 +25,7 @@ pub struct Terms<'a> {
     pub timeouts: Timeouts,
     pub max_redirects: u32,
     pub server_name: Option<&'a str>,
+    pub hedge_after: Option<Duration>,
 }
 
 /// What Python may give as a body.
@@ -72,6 +73,7 @@ pub fn request(
     request.timeouts = terms.timeouts;
     request.max_redirects = terms.max_redirects;
     request.server_name = terms.server_name.map(str::to_owned);
+    request.hedge_after = terms.hedge_after;
     Ok(Ok(request))
 }
 

@@ -11,6 +11,7 @@
 //!   upload    a request's body that comes piece by piece
 //!   answer    what comes of it, and its body when it is streamed
 //!   decoder   undoes a body's encoding
+//!   cache     the rules for stored responses
 //!   tls       sessions of the user's SSLContext, for https
 //!   many      many requests at once, as an async iterator
 //! ```
@@ -18,6 +19,7 @@
 mod answer;
 mod background;
 mod blocking;
+mod cache;
 mod client;
 mod convert;
 mod decoder;
@@ -38,6 +40,10 @@ pub fn add_classes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<many::FetchMany>()?;
     module.add_class::<upload::Upload>()?;
     module.add_class::<decoder::BodyDecoder>()?;
+    module.add_class::<cache::CachePolicy>()?;
+    module.add_class::<cache::CacheRequest>()?;
+    module.add_function(wrap_pyfunction!(cache::cache_storable_fields, module)?)?;
+    module.add_function(wrap_pyfunction!(cache::cache_merged_fields, module)?)?;
     module.add_function(wrap_pyfunction!(domain_to_ascii, module)?)?;
     module.add_function(wrap_pyfunction!(domain_to_unicode, module)?)?;
     module.add_function(wrap_pyfunction!(is_public_suffix, module)?)?;

@@ -42,6 +42,7 @@ class NativeTransport:
         local_address: str | None = None,
         retries: int = 0,
         socket_options: Any = None,
+        hedge_budget: float = 0.1,
     ) -> None:
         self.proxy = build_proxy(proxy)
         self._retries = retries
@@ -54,6 +55,7 @@ class NativeTransport:
             uds=uds,
             local_address=local_address,
             socket_options=socket_options,
+            hedge_budget=hedge_budget,
         )
 
 
@@ -68,7 +70,7 @@ class HTTPTransport(NativeTransport, BaseTransport):
     `uds`: the path of a Unix domain socket, to which all requests go, whatever host their URLs name; a proxy is then
     left aside. `local_address`: the IP address to connect from; hosts are then reached by addresses of its family
     alone. `socket_options`: (level, name, value) as for ``socket.setsockopt``, the value an int or bytes, set before
-    the socket connects. What the system refuses of these raises ConnectError.
+    the socket connects. What the system refuses of these raises ConnectError. `hedge_budget` is as for a Client.
 
     It takes the requests of a real httpx too, and answers with that package's own classes.
     """

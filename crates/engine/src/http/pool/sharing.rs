@@ -46,7 +46,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         !self.connection.is_closed() && self.streams < self.connection.max_streams()
     }
 }
