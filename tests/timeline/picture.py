@@ -35,4 +35,4 @@ class Picture:
     def wakes(self) -> list[tuple[str, str]]:
         """Who woke whom, in time, by lanes' names."""
         called = {number: lane["name"] for number, lane in self.lanes.items()}
-        return [(called[source], called[target]) for _, source, target in self.data["wakes"]]
+        return [(called[source], called[target]) for _, source, target, _ in self.data["wakes"]]

@@ -71,7 +71,7 @@ def test_perfetto_reads_the_same(recorded: timeline.Recording, tmp_path: Path) -
         for flow in packet.track_event.terminating_flow_ids:
             flows[flow].append(packet.track_event.track_uuid)
     drawn = {tuple(lanes) for lanes in flows.values()}
-    assert drawn and drawn <= {(source, target) for _, source, target in data["wakes"]}
+    assert drawn and drawn <= {(source, target) for _, source, target, _ in data["wakes"]}
     counted = [packet.track_event.counter_value for packet in trace.packet if packet.track_event.type == 4]
     assert max(counted) >= 1 and min(counted) == 0 and all(count < 10 for count in counted)
     names = {packet.track_event.name for packet in trace.packet}
@@ -156,3 +156,62 @@ def test_freezes_dump(tmp_path: Path) -> None:
     remove()
     pages = list(tmp_path.glob("timeline-freeze-*.html"))
     assert len(pages) == 2 and all("a blocking system call" in page.read_text() for page in pages)
+
+
+def test_timeouts_and_cancellations_dump(tmp_path: Path) -> None:
+    watch = timeline.dump_on_error(tmp_path, ending=".json", at_most=2)
+
+    @watch
+    async def too_slow() -> None:
+        async with asyncio.timeout(0.01):
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            await too_slow()
+        hanging = asyncio.create_task(watch(asyncio.sleep)(30), name="hanging")
+        await asyncio.sleep(0.01)
+        hanging.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hanging
+        with pytest.raises(ValueError), watch:
+            raise ValueError("not one of those")
+        with pytest.raises(TimeoutError), watch:
+            raise TimeoutError("one too many")
+
+    aioxide.run(main())
+    names = sorted(path.name.split("-")[1] for path in tmp_path.iterdir())
+    assert names == ["CancelledError", "TimeoutError"]
+    (dumped,) = tmp_path.glob("timeline-CancelledError-*")
+    data = json.loads(dumped.read_text())
+    # What it had waited for so far is there, though the wait was not over for the recorder.
+    lane = next(lane["id"] for lane in data["lanes"] if lane["name"].startswith("hanging"))
+    assert (lane, "timer: sleep", "wait") in [
+        (which, data["names"][name], state) for which, _, _, name, state in data["slices"]
+    ]
+
+
+def test_an_error_that_cannot_be_dumped_says_so(tmp_path: Path) -> None:
+    with pytest.raises(TimeoutError) as caught, timeline.dump_on_error(tmp_path / "missing", kinds=TimeoutError):
+        raise TimeoutError
+    assert caught.value.__notes__[0].startswith("its timeline could not be written: ")
+    with pytest.raises(ValueError, match="ends with none of"):
+        timeline.dump_on_error(ending=".png")
+
+
+def test_what_still_waits_when_the_recording_ends_is_drawn(tmp_path: Path) -> None:
+    async def main() -> None:
+        waiting = asyncio.create_task(asyncio.Event().wait(), name="patient")
+        over = asyncio.create_task(asyncio.sleep(0), name="over")
+        await asyncio.sleep(0.005)
+        timeline.dump(tmp_path / "now.json")
+        waiting.cancel()
+        await over
+
+    with timeline.record():
+        aioxide.run(main())
+    data = json.loads((tmp_path / "now.json").read_text())
+    lanes = {lane["name"].split()[0]: lane["id"] for lane in data["lanes"]}
+    last = {which: (end, state) for which, _, end, _, state in data["slices"]}
+    assert last[lanes["patient"]] == (data["end_ns"] - data["start_ns"], "wait")
+    assert last[lanes["over"]][1] == "run"

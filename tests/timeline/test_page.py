@@ -18,6 +18,8 @@ import aioxide
 from aioxide import timeline
 from aioxide.timeline import _page
 
+from .picture import Picture
+
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
@@ -72,13 +74,33 @@ addEventListener("load", async () => {
   seen.found = $("found").textContent;
   await press($("search"), "Enter");
   seen.story = $("story").innerText;
-  seen.critical = [...document.querySelectorAll("#critical li")].map((item) => item.textContent);
+  seen.critical = [...document.querySelectorAll("#critical > li")].map((item) => item.firstChild.textContent);
+  seen.behind = [...document.querySelectorAll("#critical ul li")].map((item) => item.textContent);
   seen.live = $("live").textContent;
   $("story").querySelector(".link")?.click();
   await settled();
   seen.followed = $("story").querySelector("h2").textContent;
   await press(canvas, "Escape");
   seen.closed = $("side").hidden;
+  await press(canvas, "Home");
+  // A click on the axis chooses a moment.
+  const labels = canvas.clientWidth < 600 ? 120 : 220;
+  const at = box.left + labels + (canvas.clientWidth - labels) * AT;
+  for (const name of ["pointerdown", "pointerup"]) point(name, at, box.top + 10);
+  await press(canvas, "t");
+  seen.tree = $("tree").innerText;
+  await press(canvas, ".");
+  seen.stepped = $("live").textContent;
+  await press(canvas, ",");
+  seen.back = $("live").textContent;
+  $("speed").value = "5000";
+  await press(canvas, " ");
+  for (let i = 0; i < 10; i += 1) await settled();
+  seen.playing = $("play").getAttribute("aria-label");
+  await press(canvas, " ");
+  seen.played = $("tree").querySelector("h2").textContent;
+  seen.paused = $("play").getAttribute("aria-label");
+  await press(canvas, "Escape");
   $("freezes").click();
   await settled();
   seen.freeze = $("story").innerText;
@@ -96,11 +118,10 @@ addEventListener("load", async () => {
 </script>"""
 
 
-def visit(data: dict[str, Any], find: str, folder: Path, size: str = "1280,800") -> dict[str, Any]:
-    page = _page.render(data)
-    page = page.replace("<head>", "<head>" + VISITOR).replace(
-        "</body>", ERRAND.replace("FIND", json.dumps(find)) + "</body>"
-    )
+def visit(page: str, find: str, folder: Path, size: str = "1280,800", at: float = 0.5) -> dict[str, Any]:
+    """What a reader sees who looks for `find`, and at the moment that is the share `at` of the whole."""
+    errand = ERRAND.replace("FIND", json.dumps(find)).replace("AT;", f"{at};")
+    page = page.replace("<head>", "<head>" + VISITOR).replace("</body>", errand + "</body>")
     path = folder / "page.html"
     path.write_text(page)
     flags = [
@@ -154,7 +175,10 @@ def milliseconds(text: str) -> float:
 @pytest.mark.parametrize("size", ["1280,800", "800,900", "390,844"])
 def test_a_reader_finds_out_what_happened(tmp_path: Path, size: str) -> None:
     data = story()
-    seen = visit(data, "wants", tmp_path, size)
+    # In the middle of the time in which one holds the lock and the other wants it.
+    picture = Picture(data)
+    wanted = next(start + (end - start) / 2 for start, end in picture.spans("Wants story.<locals>.wants", "wait"))
+    seen = visit(_page.render(data), "wants", tmp_path, size, wanted / (data["end_ns"] - data["start_ns"]))
     assert seen["errors"] == []
     # Chromium's windows are at least 500 wide.
     assert seen["width"] <= max(int(size.split(",")[0]), 500)
@@ -167,10 +191,17 @@ def test_a_reader_finds_out_what_happened(tmp_path: Path, size: str) -> None:
     # Where the time went sums to the task's time: nearly all of it was in the holder's sleep.
     whole = milliseconds(re.search(r"Where (.*) went", seen["story"])[1])  # type: ignore[index]
     assert sum(map(milliseconds, seen["critical"])) == pytest.approx(whole, rel=0.02, abs=0.05)
-    assert "timer: sleep" in seen["critical"][0]
+    assert "lock: Lock.acquire, held by Holder" in seen["critical"][0]
+    assert any("timer: sleep" in line for line in seen["behind"])
+    # Main awaits the one that wants, which awaits the one that has.
+    words = " ".join(seen["tree"].split())
+    assert re.search(r"main waits .* task.* Wants .* waits .* Lock\.acquire .*Holder .* waits .* timer: sleep", words)
+    assert seen["stepped"] != seen["back"] and seen["stepped"].startswith("at ")
+    assert seen["playing"] == "Pause" and seen["paused"] == "Play in slow motion"
+    assert milliseconds(seen["played"].split(" at ")[1]) > milliseconds(seen["back"].split("at ")[1])
     assert seen["live"].startswith("Wants") and seen["followed"] and seen["closed"] is True
     assert "a blocking system call (sleep)" in seen["freeze"] and "test_page.py" in seen["freeze"]
-    assert seen["table"] == len(_page.pack(data)["lanes"])
+    assert seen["table"] == len(_page.pack(data, "")["lanes"])
     assert seen["theme"] in ("dark", "light")
 
 
@@ -188,7 +219,7 @@ def test_it_opens_a_thousand_tasks_fast(tmp_path: Path) -> None:
         aioxide.run(main(), debug=False)
     data = recording.to_dict()
     assert len(data["slices"]) > 200_000
-    seen = visit(data, "main", tmp_path)
+    seen = visit(_page.render(data), "main", tmp_path)
     assert seen["errors"] == []
     # From the first line of script to the first picture; a busy machine may take twice what is promised.
     assert seen["ready"] <= 4000, seen["ready"]
@@ -210,3 +241,22 @@ def test_nothing_recorded_ends_the_script_element() -> None:
     data["names"] = [*data["names"][:-1], "</script><script>alert(1)</script>"]
     data["lanes"][0]["name"] = "</script>{{data}}"
     assert _page.render(data).count("</script>") == 2
+
+
+@needs_browser
+def test_several_recordings_share_an_axis(tmp_path: Path) -> None:
+    one, two = story(), story()
+    page = _page.render_packed("two", [_page.pack(one, "before"), _page.pack(two, "after")])
+    seen = visit(page, "wants", tmp_path)
+    assert seen["errors"] == []
+    assert seen["found"] == "4 rows"  # each with its heading
+    assert seen["whole"].endswith(f"{max(each['end_ns'] - each['start_ns'] for each in (one, two)) / 1e6:.0f} ms")
+    assert seen["table"] == sum(len(_page.pack(each, "")["lanes"]) for each in (one, two))
+    assert "held by Holder" in seen["critical"][0]
+
+
+def test_a_page_gives_back_its_recordings() -> None:
+    data = story()
+    assert _page.packed_in(_page.render(data))[0] | {"title": ""} == json.loads(json.dumps(_page.pack(data, "")))
+    with pytest.raises(ValueError, match="holds no recording"):
+        _page.packed_in("<html></html>")

@@ -192,7 +192,7 @@ def test_a_timer_is_ready_from_its_time_on() -> None:
     assert callbacks
     # The timer's callback could have run after 20 ms; it ran after the blocking call.
     assert any(55_000_000 < end for _, end in callbacks)
-    due = [at for at, _, target in picture.data["wakes"] if target == picture.lane("callbacks")["id"]]
+    due = [at for at, _, target, _ in picture.data["wakes"] if target == picture.lane("callbacks")["id"]]
     assert any(15_000_000 < at - waited[0] < 45_000_000 for at in due), (due, waited)
 
 

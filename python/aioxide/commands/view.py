@@ -1,4 +1,4 @@
-"""`aioxide view`: opens what the timeline wrote; recordings that are data become a page first."""
+"""`aioxide view`: opens what the timeline wrote, or puts several recordings on one axis."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import tempfile
 import webbrowser
 from pathlib import Path
 from typing import Any, Final
+
+from ..timeline._page import pack, packed_in, render_packed
 
 __all__ = ["add_arguments", "execute"]
 
@@ -22,20 +24,24 @@ _OTHERS: Final = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to a parser."""
-    parser.add_argument("file", type=Path, help="an .html or .json file of the timeline")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="an .html or .json file of the timeline; several are drawn below each other on one axis",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the page there, and open nothing")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Open the file; returns the exit status."""
-    path: Path = arguments.file
+    """Open the files; returns the exit status."""
+    files: list[Path] = arguments.files
     try:
-        page = _page_of(path, arguments.out)
-    except OSError as error:
-        print(f"aioxide view: {path}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    except ValueError as error:
-        print(f"aioxide view: {path}: {error}", file=sys.stderr)
+        recordings = [recording for path in files for recording in _packed(path)]
+        page = _page(files, recordings, arguments.out)
+    except (OSError, ValueError) as error:
+        print(f"aioxide view: {error}", file=sys.stderr)
         return 1
     if arguments.out is None and not webbrowser.open(page.absolute().as_uri()):
         print(f"aioxide view: there is no browser here; the page is {page}", file=sys.stderr)
@@ -43,36 +49,39 @@ def execute(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _page_of(path: Path, out: Path | None) -> Path:
-    """The page to open. Raises `ValueError` for a file that is none of ours, or for another tool."""
-    for ending, advice in _OTHERS.items():
-        if path.name.endswith(ending):
-            raise ValueError(f"that is for another viewer: {advice}")
-    if path.suffix == ".html":
-        if out is not None:
-            out.write_bytes(path.read_bytes())
-        elif not path.is_file():
-            raise FileNotFoundError(2, "No such file")
-        return path if out is None else out
-    from ..timeline._page import render
-
-    try:
-        page = render(_recording(path))
-    except (KeyError, TypeError):
-        raise ValueError("that is no recording of the timeline") from None
+def _page(files: list[Path], recordings: list[dict[str, Any]], out: Path | None) -> Path:
+    """The page of the recordings: it stays, since the browser reads it after we are gone."""
+    if out is None and len(files) == 1 and files[0].suffix == ".html":
+        return files[0]
+    if len(recordings) > 1:
+        title = "timelines of " + ", ".join(str(recording["title"]) for recording in recordings)
+    else:
+        title = f"{recordings[0]['title']}: timeline"
+    page = render_packed(title, recordings)
     if out is None:
-        # It stays: the browser reads it after we are gone.
-        with tempfile.NamedTemporaryFile(prefix=f"{path.stem}-", suffix=".html", delete=False) as file:
+        with tempfile.NamedTemporaryFile(prefix=f"{files[0].stem}-", suffix=".html", delete=False) as file:
             out = Path(file.name)
     out.write_text(page, encoding="utf-8")
     return out
 
 
-def _recording(path: Path) -> Any:
+def _packed(path: Path) -> list[dict[str, Any]]:
+    """What a file has recorded. Raises `ValueError` for one that is none of ours, or for another tool."""
+    for ending, advice in _OTHERS.items():
+        if path.name.endswith(ending):
+            raise ValueError(f"{path} is for another viewer: {advice}")
+    content = path.read_bytes()
+    is_page = path.suffix == ".html"
     try:
-        data = json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise ValueError("that is neither a page nor JSON") from None
+        data = packed_in(content.decode()) if is_page else json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    if is_page:
+        recordings: list[dict[str, Any]] = data
+        return recordings
     if not isinstance(data, dict) or data.get("format") != 1:
-        raise ValueError("that is no recording of the timeline")
-    return data
+        raise ValueError(f"{path} is no recording of the timeline")
+    try:
+        return [pack(data, path.stem)]
+    except (KeyError, TypeError):
+        raise ValueError(f"{path} is no recording of the timeline") from None

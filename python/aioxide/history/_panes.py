@@ -95,7 +95,7 @@ def make_pane(recording: Mapping[str, Any], began_ns: int | None = None, ended_n
     ended = int(recording["end_ns"] if ended_ns is None else ended_ns) - start
     span = max(1, ended - began)
     lanes = _read_lanes(recording, began, span)
-    woken = [(at - began, *lanes_of) for at, *lanes_of in recording["wakes"] if began <= at <= ended]
+    woken = [(at - began, source, target) for at, source, target, _ in recording["wakes"] if began <= at <= ended]
     rows = _arrange(lanes, span)
     row_of = {row.lane: number for number, row in enumerate(rows) if isinstance(row, Row)}
     wakes = [

@@ -13,25 +13,26 @@ Without being asked, every loop keeps its last records, as an aircraft's flight 
 
 from __future__ import annotations
 
-import functools
-import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Self, TypeVar, cast
+from typing import Any, Literal, Self
 
 from .. import _native
 from .._freeze import Freeze, freeze_threshold, on_freeze, set_freeze_threshold
-from ._dump import dump, dump_on_freeze, dump_on_signal
+from ._decorating import Decorating
+from ._dump import dump, dump_on_error, dump_on_freeze, dump_on_signal
 from ._export import write as _write
 from ._live import serve
 from ._metrics import instrument, prometheus
+from ._samples import Samples
 
 __all__ = [
     "Freeze",
     "Recording",
     "dump",
+    "dump_on_error",
     "dump_on_freeze",
     "dump_on_signal",
     "freeze_threshold",
@@ -49,45 +50,39 @@ __all__ = [
     "waiting",
 ]
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
-
-class Recording:
+class Recording(Decorating):
     """A recording, under way inside its `with` block and readable after it. Made by `record()`.
 
     It also decorates a function or a coroutine function, each call of which is recorded.
     """
 
-    def __init__(self, records_per_thread: int, to: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, records_per_thread: int, to: str | os.PathLike[str] | None = None, *, gil: bool = False) -> None:
         self._records_per_thread = records_per_thread
+        self._gil = gil
         self._to = to
+        self._samples = Samples()
         self._data: dict[str, Any] | None = None
-
-    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
-        """Record every call of `function`, or every run of the coroutines that it makes."""
-
-        @functools.wraps(function)
-        def record_call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            with self:
-                return function(*args, **kwargs)
-
-        @functools.wraps(function)
-        async def record_coroutine(*args: _P.args, **kwargs: _P.kwargs) -> Any:
-            with self:
-                return await cast(Any, function)(*args, **kwargs)
-
-        return cast(Callable[_P, _R], record_coroutine) if inspect.iscoroutinefunction(function) else record_call
 
     def __enter__(self) -> Self:
         if not _native.timeline_start(self._records_per_thread):
             raise RuntimeError("a recording is under way already: one process can make one at a time")
+        if self._gil:
+            try:
+                self._samples.begin()
+            except BaseException:  # there can be no more threads, or Ctrl-C
+                _native.timeline_stop()
+                raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        sampled = self._samples.end() if self._gil else None
         self._data = _native.timeline_stop()
+        if sampled is not None and self._data is not None:
+            self._data["sampled"] = sampled
+            self._samples.name_threads(self._data)
         if self._to is not None:
             self.save(self._to)
 
@@ -105,8 +100,11 @@ class Recording:
         reading costs: no time is more exact), ``dropped`` (records that did not fit, or were overwritten),
         ``grouped_steps`` (callbacks that came too fast to be told apart), ``names``, ``lanes`` (``id``, ``name``,
         ``kind``, ``thread``, ``group``: the coroutine's name, ``source``: where that is), ``slices`` (lane, start,
-        end, index into names, state), ``wakes`` (at, from lane, to lane), ``marks`` (at, lane, text) and ``freezes``
-        (lane, start, end, what is known of it as JSON).
+        end, index into names, state), ``wakes`` (at, from lane, to lane, when that ran), ``marks`` (at, lane, text) and
+        ``freezes`` (lane, start, end, what is known of it as JSON).
+
+        With ``record(gil=True)`` also ``sampled``: ``what`` ("gil", "cpu" or None), ``why_not``, ``samples`` and the
+        intervals between them, ``median_ns`` and ``p95_ns``.
 
         Raises `RuntimeError` before the `with` block has ended.
         """
@@ -115,16 +113,22 @@ class Recording:
         return self._data
 
 
-def record(records_per_thread: int = 1_000_000, *, to: str | os.PathLike[str] | None = None) -> Recording:
+def record(
+    records_per_thread: int = 1_000_000, *, to: str | os.PathLike[str] | None = None, gil: bool = False
+) -> Recording:
     """Record what every aioxide loop and marked thread of the process does inside a `with` block, or a function.
 
     `to` is a file that the recording is written to when it ends: see `dump` for the formats.
 
     `records_per_thread` bounds the memory (32 bytes each); what does not fit is counted as dropped.
 
+    `gil` adds a lane that tells which thread had the GIL when, from a thread that looks every 0.1 ms without taking it;
+    on a free-threaded Python a lane for each thread tells when it was on a CPU, from a look every 5 ms. How exact
+    that was, or why it could not be, is in the recording's ``sampled``.
+
     Raises `RuntimeError` (on entering) if a recording is under way.
     """
-    return Recording(records_per_thread, to)
+    return Recording(records_per_thread, to, gil=gil)
 
 
 def snapshot() -> dict[str, Any]:

@@ -72,7 +72,7 @@ def chrome(data: Data) -> dict[str, Any]:
     for lane, start, end, name, state in data["slices"]:
         event = {"ph": "X", "pid": pid, "tid": lane, "ts": start / 1e3, "dur": (end - start) / 1e3}
         events.append(event | {"name": names[name], "cat": state})
-    for number, (at, source, target) in enumerate(data["wakes"]):
+    for number, (at, source, target, _) in enumerate(data["wakes"]):
         flow = {"name": "wake", "cat": "wake", "pid": pid, "id": number, "ts": at / 1e3}
         events.append(flow | {"ph": "s", "tid": source})
         events.append(flow | {"ph": "f", "bp": "e", "tid": target})

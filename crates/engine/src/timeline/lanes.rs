@@ -38,10 +38,15 @@ pub enum LaneKind {
     Thread,
     /// An HTTP request.
     Request,
+    /// A lock of the host: slices are named by the threads that have it.
+    Lock,
+    /// When a thread was on a CPU.
+    Cpu,
 }
 
 impl LaneKind {
-    const ALL: [Self; 5] = [Self::Loop, Self::Task, Self::Callback, Self::Thread, Self::Request];
+    const ALL: [Self; 7] =
+        [Self::Loop, Self::Task, Self::Callback, Self::Thread, Self::Request, Self::Lock, Self::Cpu];
 
     /// The kind that exports call so.
     #[must_use]
@@ -58,6 +63,8 @@ impl LaneKind {
             Self::Callback => "callback",
             Self::Thread => "thread",
             Self::Request => "request",
+            Self::Lock => "lock",
+            Self::Cpu => "cpu",
         }
     }
 }

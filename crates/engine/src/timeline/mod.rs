@@ -8,6 +8,7 @@
 //!   book       the rings of all threads, levels, recordings
 //!   threads    what threads and requests say of themselves
 //!   recorder   what a loop says of itself: its steps, its waits, its statistics
+//!   sampler    a thread that looks at what no hook tells: the host's lock, threads on a CPU
 //!   watchdog   a thread that looks at loops whose step takes long; collector: when the host collected garbage
 //!   freeze     what it saw, and what that means
 //!   usage      who ran how much of late
@@ -33,6 +34,7 @@ mod record;
 mod recorder;
 mod recording;
 mod ring;
+mod sampler;
 mod statistics;
 mod threads;
 mod usage;
@@ -47,6 +49,7 @@ pub use perfetto::perfetto;
 pub use record::Woken;
 pub use recorder::{Pulse, Recorder, Slow, Step, set_slow_threshold, slow_threshold};
 pub use recording::{Freeze, Recording, Slice, State};
+pub use sampler::{LockProbe, Sampled, Sampler, sample_lock, sample_threads, thread_name};
 pub use statistics::{Histogram, Statistics};
 pub use threads::{Work, begin, current_lane, end, lane, mark, named_lane, rename, wait, wait_end, wake, work};
 pub use usage::{Usage, usage};

@@ -244,7 +244,7 @@ impl Flows {
             }
         }
         let mut flows = Self::default();
-        for (flow, (at, from, to)) in (1..).zip(&recording.wakes) {
+        for (flow, (at, from, to, _)) in (1..).zip(&recording.wakes) {
             let around = |lane: &u32| {
                 let runs = runs.get(lane)?;
                 let place = runs.partition_point(|(start, _, _)| start <= at).checked_sub(1)?;

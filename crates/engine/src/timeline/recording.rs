@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::clock::Clock;
-use super::lanes::{LaneInfo, LaneKind, NO_LANE, all_names, name};
+use super::lanes::{LaneInfo, LaneKind, NO_LANE, NameId, all_names, name};
 use super::record::{Record, SliceRecord};
 use super::ring::Ring;
 
@@ -90,8 +90,9 @@ pub struct Recording {
     pub lanes: Vec<LaneInfo>,
     /// The slices, by start.
     pub slices: Vec<Slice>,
-    /// When which lane made which other runnable: `(at, from, to)`.
-    pub wakes: Vec<(u64, u32, u32)>,
+    /// When which lane made which other runnable, and when that then ran: `(at, from, to, ran)`; `ran` is `at` where
+    /// that is not known.
+    pub wakes: Vec<(u64, u32, u32, u64)>,
     /// Words in lanes: `(at, lane, text)`.
     pub marks: Vec<(u64, u32, String)>,
     /// Steps that froze a loop.
@@ -103,8 +104,8 @@ pub struct Recording {
 struct Progress {
     /// The wait that [`Record::Wait`] began: its start and name.
     waiting: Option<(u64, u32)>,
-    /// When it last stopped running, if it is a task that may run again, and what it waits for.
-    suspended: Option<(u64, u32)>,
+    /// When it last stopped running, if it is a task that may run again, and what it waits for, if it said so.
+    suspended: Option<(u64, Option<NameId>)>,
     /// When it was made runnable.
     woken: Option<u64>,
     /// A thread's lane: since when it is neither waiting nor over.
@@ -127,7 +128,7 @@ struct Builder<'a> {
     fixed: Fixed,
     grouped_steps: u64,
     slices: Vec<Slice>,
-    wakes: Vec<(u64, u32, u32)>,
+    wakes: Vec<(u64, u32, u32, u64)>,
     marks: Vec<(u64, u32, String)>,
     freezes: Vec<Freeze>,
 }
@@ -185,7 +186,7 @@ impl Builder<'_> {
             }
             Record::Park { start, end } => self.push_to_loop(start, end, self.fixed.park, State::Park),
             Record::Wake { at, from, to } => {
-                self.wake(at, from, to);
+                self.wake(at, from, to, at);
                 self.progress.entry(to).or_default().woken.get_or_insert(at);
             }
             Record::Wait { at, lane, what } => {
@@ -222,9 +223,9 @@ impl Builder<'_> {
         text.unwrap_or_else(|| "(forgotten)".to_owned())
     }
 
-    fn wake(&mut self, at: u64, from: u32, to: u32) {
+    fn wake(&mut self, at: u64, from: u32, to: u32, ran: u64) {
         if from != NO_LANE {
-            self.wakes.push((at, from, to));
+            self.wakes.push((at, from, to, ran));
         }
     }
 
@@ -234,7 +235,7 @@ impl Builder<'_> {
         let is_task = self.kinds.get(&lane) == Some(&LaneKind::Task);
         let woken = (slice.woken_at != 0).then_some(slice.woken_at.min(start));
         if let Some(woken) = woken {
-            self.wake(woken, slice.woken_by, lane);
+            self.wake(woken, slice.woken_by, lane, start);
         }
         if is_task {
             self.resume(start, lane, woken);
@@ -244,8 +245,7 @@ impl Builder<'_> {
             self.push_to_loop(start, end, name, State::Run);
         }
         if is_task {
-            let waits = slice.then_waits.map_or(self.fixed.waits, |name| name.0);
-            self.progress.entry(lane).or_default().suspended = Some((end, waits));
+            self.progress.entry(lane).or_default().suspended = Some((end, slice.then_waits));
         }
     }
 
@@ -267,7 +267,7 @@ impl Builder<'_> {
         progress.woken = None;
         if let Some((suspended, waits)) = progress.suspended.take() {
             let woken = woken.map_or(at, |woken| woken.max(suspended));
-            self.push(lane, suspended, woken, waits, State::Wait);
+            self.push(lane, suspended, woken, waits.map_or(self.fixed.waits, |name| name.0), State::Wait);
             self.push(lane, woken, at, self.fixed.ready, State::Ready);
         } else if let Some(woken) = woken {
             self.push(lane, woken, at, self.fixed.ready, State::Ready);
@@ -285,6 +285,10 @@ impl Builder<'_> {
     fn finish(&mut self, end: u64) {
         let lanes: Vec<u32> = self.progress.keys().copied().collect();
         for lane in lanes {
+            let suspended = self.progress.get_mut(&lane).and_then(|progress| progress.suspended.take());
+            // A task that does not say what it waits for may be over.
+            let still_waits = suspended.and_then(|(since, waits)| Some((since, waits?.0)));
+            self.push_some(lane, still_waits, end, State::Wait);
             self.end_lane(end, lane);
         }
     }

@@ -23,6 +23,8 @@ const LOOK_NS: (u64, u64) = (1_000_000, 25_000_000);
 const QUIET_LOOKS: u32 = 4;
 /// So many other threads are looked at.
 const OTHERS_MAX: usize = 64;
+/// To be late by less means nothing.
+const LATE_NS: u64 = 5_000_000;
 /// So long the kernel may take to forget a thread that has ended.
 const FORGOTTEN_WITHIN: Duration = Duration::from_millis(50);
 
@@ -164,11 +166,14 @@ impl<W: Witness> Observer<W> {
             let threshold = slow_threshold().unwrap_or(u64::MAX);
             let pause = (threshold / 4).clamp(LOOK_NS.0, LOOK_NS.1);
             let is_quiet = self.quiet >= QUIET_LOOKS;
-            let slept_from = now_ns();
+            let (slept_from, delayed) = (now_ns(), thread::delay_ns(self.tid));
             if self.shared.sleep((!is_quiet).then(|| Duration::from_nanos(pause))) {
                 return;
             }
-            let away = if is_quiet { 0 } else { now_ns().saturating_sub(slept_from + pause) };
+            let late = if is_quiet { 0 } else { now_ns().saturating_sub(slept_from + pause) };
+            // What is late only because others had the CPU says nothing of the loop's thread, which may have slept. The
+            // rest is time in which the whole process stood still.
+            let away = if late < LATE_NS { 0 } else { late.saturating_sub(thread::delay_ns(self.tid) - delayed) };
             self.quiet = if is_quiet { 0 } else { self.quiet + 1 };
             let clock = Clock::read();
             let mut slow = Vec::new();

@@ -1,16 +1,16 @@
 //! Which lane a callback belongs to, and what it is called. A recorder must not disturb what it records: a name that
 //! cannot be had is replaced, and its error dropped.
 
-use std::collections::HashMap;
-
 use aioxide::timeline::{self, LaneId, LaneKind, NameId, Step, Woken};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCode, PyFunction, PyType, PyWeakrefMethods, PyWeakrefReference};
 
+use super::classes::{AddressMap, ClassBook, Form, facts};
 use super::waits::WaitBook;
 use crate::event_loop::Loop;
+use crate::raw;
 
 /// So many names of functions and classes are remembered.
 const REMEMBERED_MAX: usize = 4096;
@@ -28,14 +28,15 @@ struct SeenTask {
 #[derive(Default)]
 pub struct LaneBook {
     epoch: u32,
-    tasks: HashMap<usize, SeenTask>,
+    tasks: AddressMap<usize, SeenTask>,
     prune_at: usize,
     callbacks: Option<LaneId>,
     /// Names by the address of a code object, which is kept so that the address stays its own.
-    names: HashMap<usize, (NameId, Py<PyAny>)>,
+    names: AddressMap<usize, (NameId, Py<PyAny>)>,
+    /// Names by the address of a built-in method's definition, which is never freed.
+    builtin_names: AddressMap<usize, NameId>,
     pub waits: WaitBook,
-    /// Whether a class is one of tasks, likewise.
-    classes: HashMap<usize, (bool, Py<PyType>)>,
+    pub classes: ClassBook,
 }
 
 impl LaneBook {
@@ -43,7 +44,7 @@ impl LaneBook {
         self.tasks.values().try_for_each(|seen| visit.call(&seen.task))?;
         self.names.values().try_for_each(|(_, code)| visit.call(code))?;
         self.waits.traverse(visit)?;
-        self.classes.values().try_for_each(|(_, class)| visit.call(class))
+        self.classes.traverse(visit)
     }
 }
 
@@ -54,9 +55,9 @@ pub fn describe_callback<'py>(
     woken: Woken,
 ) -> Option<(Step, Option<Bound<'py, PyAny>>)> {
     renew(event_loop);
-    if !callback.is_exact_instance_of::<PyFunction>() {
+    if !callback.is_exact_instance_of::<PyFunction>() && facts(event_loop, callback).has_self {
         let owner = callback.getattr_opt(intern!(callback.py(), "__self__")).ok().flatten();
-        if let Some(task) = owner.filter(|owner| is_task(event_loop, owner)) {
+        if let Some(task) = owner.filter(|owner| facts(event_loop, owner).is_task) {
             if let Some((lane, name)) = task_lane(event_loop, &task) {
                 return Some((Step { lane, name, woken }, Some(task)));
             }
@@ -105,22 +106,6 @@ fn callbacks_lane(event_loop: &Bound<'_, Loop>) -> Option<LaneId> {
     })
 }
 
-/// Whether `object` says what coroutine it runs, as `asyncio.Task` does, and the runner of a `gen.coroutine`.
-fn is_task(event_loop: &Bound<'_, Loop>, object: &Bound<'_, PyAny>) -> bool {
-    let py = object.py();
-    let class = object.get_type();
-    let address = class.as_ptr() as usize;
-    if let Some((is_task, _)) = event_loop.get().lanes.borrow(py).classes.get(&address) {
-        return *is_task;
-    }
-    let is_task = class.hasattr(intern!(py, "get_coro")).unwrap_or(false);
-    let mut book = event_loop.get().lanes.borrow_mut(py);
-    if book.classes.len() < REMEMBERED_MAX {
-        book.classes.insert(address, (is_task, class.unbind()));
-    }
-    is_task
-}
-
 /// A task's lane, and the name of its steps; `None` for one that cannot be followed.
 fn task_lane(event_loop: &Bound<'_, Loop>, task: &Bound<'_, PyAny>) -> Option<(LaneId, NameId)> {
     let py = task.py();
@@ -135,7 +120,7 @@ fn task_lane(event_loop: &Bound<'_, Loop>, task: &Bound<'_, PyAny>) -> Option<(L
     }
     // Made before the book is borrowed: an allocation may run a finalizer.
     let weak = PyWeakrefReference::new(task).ok()?.unbind();
-    let (lane, step) = new_task_lane(task)?;
+    let (lane, step) = new_task_lane(event_loop, task)?;
     let old = {
         let mut book = event_loop.get().lanes.borrow_mut(py);
         let pruned =
@@ -159,7 +144,7 @@ fn prune(py: Python<'_>, book: &mut LaneBook) -> Vec<SeenTask> {
     pruned
 }
 
-fn new_task_lane(task: &Bound<'_, PyAny>) -> Option<(LaneId, NameId)> {
+fn new_task_lane(event_loop: &Bound<'_, Loop>, task: &Bound<'_, PyAny>) -> Option<(LaneId, NameId)> {
     let py = task.py();
     let title = task
         .call_method0(intern!(py, "get_name"))
@@ -168,7 +153,7 @@ fn new_task_lane(task: &Bound<'_, PyAny>) -> Option<(LaneId, NameId)> {
         .unwrap_or_else(|| "task".to_owned());
     let coroutine = task.call_method0(intern!(py, "get_coro")).ok();
     let step = coroutine.as_ref().and_then(|coroutine| text(coroutine, intern!(py, "__qualname__")));
-    let source = coroutine.as_ref().and_then(code_of).and_then(|code| source_of(&code)).unwrap_or_default();
+    let source = coroutine.as_ref().and_then(|coroutine| code_of(event_loop, coroutine)).and_then(|code| source_of(&code)).unwrap_or_default();
     let named = step.as_ref().map_or_else(|| title.clone(), |step| format!("{title} {step}"));
     let name = timeline::name(step.as_deref().unwrap_or(&title));
     let group = if step.is_some() { name } else { NameId::NONE };
@@ -177,11 +162,9 @@ fn new_task_lane(task: &Bound<'_, PyAny>) -> Option<(LaneId, NameId)> {
 }
 
 /// The code object of a coroutine or generator.
-pub fn code_of<'py>(coroutine: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
-    let py = coroutine.py();
-    [intern!(py, "cr_code"), intern!(py, "gi_code"), intern!(py, "ag_code")]
-        .into_iter()
-        .find_map(|name| coroutine.getattr_opt(name).ok().flatten())
+fn code_of<'py>(event_loop: &Bound<'py, Loop>, coroutine: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let form: Form = facts(event_loop, coroutine).form?;
+    coroutine.getattr_opt(form.code(coroutine.py())).ok().flatten()
 }
 
 fn source_of(code: &Bound<'_, PyAny>) -> Option<String> {
@@ -198,17 +181,38 @@ fn text(object: &Bound<'_, PyAny>, attribute: &Bound<'_, pyo3::types::PyString>)
 /// What a plain callback is called: a function by its qualified name, a partial by that of its function.
 fn callback_name(event_loop: &Bound<'_, Loop>, callback: &Bound<'_, PyAny>) -> NameId {
     let py = callback.py();
-    let qualified = || {
-        let inner = callback.getattr_opt(intern!(py, "func")).ok().flatten();
-        let named = |object: &Bound<'_, PyAny>| text(object, intern!(py, "__qualname__"));
-        named(callback)
-            .or_else(|| inner.as_ref().and_then(named))
-            .or_else(|| callback.get_type().qualname().ok().map(|name| name.to_string()))
-            .unwrap_or_default()
-    };
-    match callback.getattr_opt(intern!(py, "__code__")).ok().flatten() {
-        Some(code) if code.is_instance_of::<PyCode>() => remembered(event_loop, &code, qualified),
-        _ => timeline::name(&qualified()),
+    let qualified = || text(callback, intern!(py, "__qualname__")).unwrap_or_default();
+    if let Some(definition) = raw::builtin_definition(callback) {
+        let known = event_loop.get().lanes.borrow(py).builtin_names.get(&definition).copied();
+        return known.unwrap_or_else(|| {
+            let name = timeline::name(&qualified());
+            let names = &mut event_loop.get().lanes.borrow_mut(py).builtin_names;
+            if names.len() < REMEMBERED_MAX {
+                names.insert(definition, name);
+            }
+            name
+        });
+    }
+    let facts = facts(event_loop, callback);
+    if facts.has_code {
+        if let Some(code) = callback.getattr_opt(intern!(py, "__code__")).ok().flatten() {
+            if code.is_instance_of::<PyCode>() {
+                return remembered(event_loop, &code, qualified);
+            }
+        }
+    }
+    let inner = if facts.has_func { callback.getattr_opt(intern!(py, "func")).ok().flatten() } else { None };
+    // A partial of a partial is flattened by Python; whatever else stands for itself is not followed for ever.
+    if let Some(inner) = inner.filter(|inner| !inner.get_type().is(callback.get_type())) {
+        return callback_name(event_loop, &inner);
+    }
+    match callback.cast::<PyType>() {
+        Ok(class) => remembered(event_loop, class.as_any(), qualified),
+        Err(_instance) => {
+            let class = callback.get_type();
+            let named = || class.qualname().map(|name| name.to_string()).unwrap_or_default();
+            remembered(event_loop, class.as_any(), named)
+        }
     }
 }
 

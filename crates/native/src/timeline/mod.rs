@@ -1,14 +1,18 @@
 //! What Python shows of itself to the recorder.
 //!
-//! [`lanes`] knows the lane of each task and the name of each callback; [`waits`] what a suspended task waits for;
-//! [`executor`] shows what executor threads do; [`numbers`] what a loop counts; [`dump`] writes recordings for other tools; [`freezes`] reports frozen loops; [`functions`] is what `aioxide.timeline` is made of.
+//! [`lanes`] knows the lane of each task and the name of each callback; [`classes`] what objects can be asked; [`waits`] what a suspended task waits for;
+//! [`executor`] shows what executor threads do; [`numbers`] what a loop counts; [`dump`] writes recordings for other tools; [`freezes`] reports frozen loops;
+//! [`samples`] has a sampler look at who has the GIL, by [`gil_probe`]; [`functions`] is what `aioxide.timeline` is made of.
 
+mod classes;
 mod dump;
 mod executor;
 mod freezes;
 mod functions;
+mod gil_probe;
 mod lanes;
 mod numbers;
+mod samples;
 mod waits;
 
 use pyo3::prelude::*;
@@ -22,6 +26,7 @@ pub use waits::waits_for;
 pub fn add_functions(module: &Bound<'_, PyModule>) -> PyResult<()> {
     functions::add(module)?;
     freezes::add(module)?;
+    samples::add(module)?;
     module.add_function(wrap_pyfunction!(dump::timeline_perfetto, module)?)?;
     module.add_class::<executor::ExecutorCall>()
 }

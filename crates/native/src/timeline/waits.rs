@@ -1,14 +1,12 @@
 //! What a suspended task waits for.
 
-use std::collections::HashMap;
-
 use aioxide::timeline::{self, NameId};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use super::lanes::code_of;
+use super::classes::{AddressMap, Form, facts};
 use crate::event_loop::Loop;
 
 /// Coroutines that await each other more deeply than this are not followed to the end.
@@ -26,7 +24,7 @@ struct Wait {
 
 /// What the waits that were seen are called, by the addresses of what they are made of, which is kept.
 #[derive(Default)]
-pub struct WaitBook(HashMap<[usize; 3], Wait>);
+pub struct WaitBook(AddressMap<[usize; 3], Wait>);
 
 impl WaitBook {
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -42,8 +40,11 @@ impl WaitBook {
 /// coroutine waits for what, once for each.
 pub fn waits_for(event_loop: &Bound<'_, Loop>, task: &Bound<'_, PyAny>) -> Option<NameId> {
     let py = task.py();
+    if !facts(event_loop, task).has_waiter {
+        return None;
+    }
     let future = task.getattr_opt(intern!(py, "_fut_waiter")).ok().flatten().filter(|future| !future.is_none())?;
-    let (code, awaited) = innermost(task.call_method0(intern!(py, "get_coro")).ok()?)?;
+    let (code, awaited) = innermost(event_loop, task.call_method0(intern!(py, "get_coro")).ok()?)?;
     let (awaited, future) = (awaited.get_type(), future.get_type());
     let key = [code.as_ptr() as usize, awaited.as_ptr() as usize, future.as_ptr() as usize];
     if let Some(wait) = event_loop.get().lanes.borrow(py).waits.0.get(&key) {
@@ -62,22 +63,24 @@ pub fn waits_for(event_loop: &Bound<'_, Loop>, task: &Bound<'_, PyAny>) -> Optio
 }
 
 /// The code of the last coroutine in the chain of awaiting ones, and what that awaits.
-fn innermost(coroutine: Bound<'_, PyAny>) -> Option<(Bound<'_, PyAny>, Bound<'_, PyAny>)> {
+fn innermost<'py>(
+    event_loop: &Bound<'py, Loop>,
+    coroutine: Bound<'py, PyAny>,
+) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let py = coroutine.py();
-    let mut code = None;
+    let mut last: Option<(Bound<'py, PyAny>, Form)> = None;
     let mut current = coroutine;
     for _ in 0..DEPTH_MAX {
-        match code_of(&current) {
-            Some(own) => code = Some(own),
-            None => return Some((code?, current)),
-        }
-        let next = [intern!(py, "cr_await"), intern!(py, "gi_yieldfrom"), intern!(py, "ag_await")]
-            .into_iter()
-            .find_map(|name| current.getattr_opt(name).ok().flatten());
-        match next.filter(|next| !next.is_none()) {
-            Some(next) => current = next,
-            None => return Some((code?, current)),
-        }
+        let Some(form) = facts(event_loop, &current).form else { break };
+        let next = current.getattr_opt(form.awaited(py)).ok().flatten().filter(|next| !next.is_none());
+        let Some(next) = next else { return Some((code(&current, form)?, current)) };
+        last = Some((current, form));
+        current = next;
     }
-    Some((code?, current))
+    let (coroutine, form) = last?;
+    Some((code(&coroutine, form)?, current))
+}
+
+fn code<'py>(coroutine: &Bound<'py, PyAny>, form: Form) -> Option<Bound<'py, PyAny>> {
+    coroutine.getattr_opt(form.code(coroutine.py())).ok().flatten()
 }

@@ -1,16 +1,19 @@
 // The page: what is shown, and how pointer, touch and keyboard change that.
-import { decode, duration, sliceAt, STATES } from "./model.js";
+import { decode, duration, isTask, sliceAt, STATES } from "./model.js";
 import { criticalPath } from "./critical.js";
 import { layOut } from "./rows.js";
 import { AXIS, LAYOUT, ROW, paint, palette } from "./paint.js";
-import { freezeOf, storyOf } from "./story.js";
+import { element, freezeOf, storyOf } from "./story.js";
 import { fillTable } from "./table.js";
+import { treeElement } from "./tree.js";
+import { nextEvent, player } from "./play.js";
 
 const began = performance.now();
 const model = decode(JSON.parse(document.getElementById("data").textContent));
+const TREE_EVERY_MS = 150;
 const $ = (id) => document.getElementById(id);
 const canvas = $("canvas"), context = canvas.getContext("2d"), unfolded = new Set();
-const view = { from: 0, to: model.span, top: 0, width: 0, height: 0, chosen: null, cursor: -1, path: null };
+const view = { from: 0, to: model.span, top: 0, width: 0, height: 0, chosen: null, cursor: -1, path: null, moment: null };
 let rows = layOut(model, unfolded, ""), colors = palette(), scheduled = false;
 
 function draw() {
@@ -63,7 +66,7 @@ function arrange() {
 
 function go(lane) {
   view.chosen = lane;
-  view.path = lane.kind === "task" || lane.kind === "request" ? criticalPath(model, lane) : null;
+  view.path = isTask(lane) ? criticalPath(model, lane) : null;
   let place = rows.findIndex((row) => row.lane === lane);
   if (place < 0) {
     const group = rows.find((row) => row.kind === "group" && row.lanes.includes(lane));
@@ -71,6 +74,7 @@ function go(lane) {
   }
   if (place >= 0) { view.cursor = place; reveal(place); }
   if (lane.last < view.from || lane.first > view.to) look(lane.first - (lane.last - lane.first) * 0.1, lane.last + (lane.last - lane.first) * 0.1);
+  hasTree = false;
   $("story").replaceChildren(...storyOf(model, lane, go));
   $("side").hidden = false;
   $("live").textContent = `${lane.name}: ran ${duration(lane.totals[0])}, ready ${duration(lane.totals[1])}, waited ${duration(lane.totals[2])}`;
@@ -84,13 +88,60 @@ function reveal(place) {
 }
 
 function leave() {
-  view.chosen = view.path = null;
+  playing.stop();
+  view.chosen = view.path = view.moment = null;
+  hasTree = false;
   $("side").hidden = true;
   redraw();
 }
 
+// -- the moment: what everybody awaits then, and slow motion
+
+let hasTree = false, treeDrawn = 0;
+const playing = player(view, {
+  span: () => model.span,
+  lasts: () => Number($("speed").value),
+  moved: () => {
+    const width = view.to - view.from;
+    if (view.moment > view.to) look(view.moment - width * 0.1, view.moment + width * 0.9);
+    if (hasTree && performance.now() - treeDrawn > TREE_EVERY_MS) showTree();
+    redraw();
+  },
+  changed: () => {
+    $("play").textContent = playing.isPlaying() ? "❚❚" : "▶";
+    $("play").setAttribute("aria-label", playing.isPlaying() ? "Pause" : "Play in slow motion");
+    if (hasTree) showTree();
+    redraw();
+  },
+});
+
+function showTree() {
+  if (view.moment === null) view.moment = (Math.max(0, view.from) + Math.min(model.span, view.to)) / 2;
+  hasTree = true;
+  treeDrawn = performance.now();
+  const tree = element("section", "", element("h2", `Who awaited whom at ${duration(view.moment)}`), treeElement(model, view.moment, go));
+  tree.id = "tree";
+  $("story").replaceChildren(tree);
+  $("side").hidden = false;
+  redraw();
+}
+
+function toMoment(moment) {
+  view.moment = Math.max(0, Math.min(model.span, moment));
+  if (view.moment < view.from || view.moment > view.to) look(view.moment - (view.to - view.from) / 2, view.moment + (view.to - view.from) / 2);
+  $("live").textContent = `at ${duration(view.moment)}`;
+  if (hasTree) showTree();
+  redraw();
+}
+
+function step(forward) {
+  const lanes = rows.flatMap((row) => (row.kind === "lane" ? [row.lane] : []));
+  const next = nextEvent(lanes, view.moment === null ? Math.max(0, view.from) : view.moment, forward);
+  if (next !== null) toMoment(next);
+}
+
 function act(row) {
-  if (!row) return;
+  if (!row || row.kind === "heading") return;
   if (row.kind === "group") {
     if (row.open) unfolded.delete(row.key); else unfolded.add(row.key);
     arrange();
@@ -137,7 +188,10 @@ canvas.addEventListener("pointermove", (event) => {
 for (const name of ["pointerup", "pointercancel"]) {
   canvas.addEventListener(name, (event) => {
     const had = pointers.delete(event.pointerId);
-    if (had && name === "pointerup" && moved < 5) act(rowAt(event.clientY - canvas.getBoundingClientRect().top));
+    if (!had || name !== "pointerup" || moved >= 5) return;
+    const box = canvas.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top;
+    if (y < AXIS && x > LAYOUT.labels) toMoment(view.from + ((x - LAYOUT.labels) / (view.width - LAYOUT.labels)) * (view.to - view.from));
+    else act(rowAt(y));
   });
 }
 canvas.addEventListener("pointerleave", () => { $("tip").hidden = true; });
@@ -154,6 +208,7 @@ const KEYS = {
   Home: () => look(0, model.span), Escape: leave, Enter: () => act(rows[view.cursor]),
   ArrowDown: () => moveCursor(1), ArrowUp: () => moveCursor(-1),
   PageDown: () => moveCursor(15), PageUp: () => moveCursor(-15),
+  " ": () => playing.toggle(), ".": () => step(true), ",": () => step(false), t: showTree,
 };
 function moveCursor(by) {
   view.cursor = Math.max(0, Math.min(rows.length - 1, view.cursor + by));
@@ -178,6 +233,8 @@ $("search").addEventListener("keydown", (event) => {
 $("in").addEventListener("click", () => zoom(2));
 $("out").addEventListener("click", () => zoom(0.5));
 $("all").addEventListener("click", () => look(0, model.span));
+$("play").addEventListener("click", () => playing.toggle());
+$("moment").addEventListener("click", showTree);
 $("close").addEventListener("click", () => { leave(); canvas.focus(); });
 $("theme").addEventListener("click", () => {
   const dark = getComputedStyle(document.documentElement).colorScheme.includes("dark");

@@ -14,7 +14,7 @@ export function palette() {
     .map((name) => [name, color(name)]));
 }
 
-/** Draws everything: `view` is {from, to, top, width, height, chosen, cursor, path}. */
+/** Draws everything: `view` is {from, to, top, width, height, chosen, cursor, path, moment}. */
 export function paint(context, model, rows, view, colors) {
   const { width, height } = view;
   context.fillStyle = colors.paper;
@@ -28,12 +28,14 @@ export function paint(context, model, rows, view, colors) {
   context.clip();
   for (let i = first; i < last; i += 1) {
     const y = AXIS + i * ROW - view.top;
+    if (rows[i].kind === "heading") continue;
     if (rows[i].kind === "group") paintCrowd(context, rows[i], view, x, y, colors);
     else paintLane(context, model, rows[i].lane, view, x, y, colors);
   }
   paintFreezes(context, model, view, x, colors);
   paintArrows(context, model, rows, view, x, colors);
   paintPath(context, rows, view, x, colors);
+  paintMoment(context, view, x, colors);
   context.restore();
   paintLabels(context, rows, view, first, last, colors);
   paintAxis(context, view, x, colors);
@@ -103,7 +105,7 @@ function paintArrows(context, model, rows, view, x, colors) {
   const place = new Map();
   rows.forEach((row, i) => {
     if (row.kind === "lane") place.set(row.lane.index, i);
-    else if (!row.open) for (const lane of row.lanes) place.set(lane.index, i);
+    else if (row.kind === "group" && !row.open) for (const lane of row.lanes) place.set(lane.index, i);
   });
   let wakes = view.chosen ? [...view.chosen.woke, ...view.chosen.wokenBy] : model.wakes;
   wakes = wakes.filter((wake) => wake.at >= view.from && wake.at <= view.to);
@@ -145,6 +147,18 @@ function paintPath(context, rows, view, x, colors) {
   context.lineWidth = 1;
 }
 
+/** What comes after the moment is veiled, as it has not happened yet. */
+function paintMoment(context, view, x, colors) {
+  if (view.moment === null) return;
+  const at = x(view.moment);
+  context.globalAlpha = 0.55;
+  context.fillStyle = colors.paper;
+  context.fillRect(Math.max(at, LAYOUT.labels), AXIS, view.width, view.height);
+  context.globalAlpha = 1;
+  context.fillStyle = colors.chosen;
+  context.fillRect(at - 0.75, AXIS, 1.5, view.height);
+}
+
 function paintLabels(context, rows, view, first, last, colors) {
   context.fillStyle = colors.paper;
   context.fillRect(0, 0, LAYOUT.labels, view.height);
@@ -155,7 +169,7 @@ function paintLabels(context, rows, view, first, last, colors) {
       context.fillStyle = chosen ? colors.chosen : colors.line;
       context.fillRect(0, y + 1, 3, ROW - 2);
     }
-    const strong = row.kind === "group" || row.lane.kind === "loop";
+    const strong = row.kind !== "lane" || row.lane.kind === "loop";
     label(context, row.name, row.inner ? 22 : 8, y + 15, LAYOUT.labels - (row.inner ? 28 : 14), colors.ink, 12, strong);
     context.fillStyle = colors.line;
     context.fillRect(0, y + ROW - 0.5, view.width, 0.5);
@@ -179,7 +193,7 @@ function paintAxis(context, view, x, colors) {
 function label(context, text, x, y, room, color, size = 11, strong = false) {
   context.font = `${strong ? "600 " : ""}${size}px system-ui, sans-serif`;
   context.fillStyle = color;
-  const fits = Math.floor(room / (size * 0.52));
+  const fits = Math.floor(room / (size * 0.55));
   if (fits < 2) return;
   context.fillText(text.length > fits ? `${text.slice(0, fits - 1)}…` : text, x, y);
 }

@@ -1,8 +1,8 @@
 // The story of a lane in words: what it is, what it waited for, who woke it, where its time went.
-import { READY, RUN, STATES, WAIT, duration, ranMeanwhile, wakerAt } from "./model.js";
+import { READY, RUN, STATES, WAIT, duration, isTask, ranMeanwhile, wakerAt } from "./model.js";
 import { criticalPath, summed } from "./critical.js";
 
-const EVENTS_MAX = 200;
+const EVENTS_MAX = 200, ROOTS_MAX = 30;
 
 /** Makes an element with text and children. */
 export function element(tag, text = "", ...children) {
@@ -25,7 +25,7 @@ export function storyOf(model, lane, go) {
   STATES.forEach((state, i) => { if (lane.totals[i]) fact(state, duration(lane.totals[i])); });
   made.push(facts);
   for (const freeze of model.freezes.filter((each) => each.lane === lane.index)) made.push(freezeOf(freeze));
-  if (lane.kind === "task" || lane.kind === "request") made.push(pathOf(model, lane));
+  if (isTask(lane)) made.push(pathOf(model, lane));
   made.push(eventsOf(model, lane, go));
   return made;
 }
@@ -41,7 +41,8 @@ export function freezeOf(freeze) {
   return box;
 }
 
-function link(lane, go) {
+/** A lane's name, by which its story is opened. */
+export function link(lane, go) {
   const button = element("button", lane.name);
   button.className = "link";
   button.addEventListener("click", () => go(lane));
@@ -53,7 +54,11 @@ function pathOf(model, lane) {
   box.append(element("h3", `Where ${duration(whole)} went`));
   const list = element("ol");
   list.id = "critical";
-  for (const [what, ns] of summed(parts).slice(0, 30)) list.append(element("li", `${duration(ns)}  ${what}`));
+  for (const { what, ns, inner } of summed(parts).slice(0, ROOTS_MAX)) {
+    const item = element("li", `${duration(ns)}  ${what}`);
+    if (inner.length) item.append(element("ul", "", ...inner.slice(0, ROOTS_MAX).map((each) => element("li", `${duration(each.ns)}  ${each.what}`))));
+    list.append(item);
+  }
   box.append(list);
   return box;
 }
@@ -72,7 +77,7 @@ function eventsOf(model, lane, go) {
       if (busiest) item.append(" while ", link(busiest[0], go), " ran");
     } else {
       item.append(`waited ${took} for ${name}`);
-      const waker = lane.states[i] === WAIT ? wakerAt(lane, lane.ends[i]) : null;
+      const waker = lane.states[i] === WAIT ? wakerAt(model, lane, lane.ends[i]) : null;
       if (waker && waker.at >= lane.starts[i]) item.append(", woken by ", link(model.lanes[waker.from], go));
     }
     list.append(item);
