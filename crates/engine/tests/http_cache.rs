@@ -39,7 +39,8 @@ fn reuse(policy: &CachePolicy, request: &[&str], age: f64) -> Reuse {
 
 #[test]
 fn what_may_be_stored() {
-    let storable = |status, request: &[&str], response: &[&str]| policy_of(status, request, response, false).is_storable();
+    let storable =
+        |status, request: &[&str], response: &[&str]| policy_of(status, request, response, false).is_storable();
     assert!(storable(200, &[], &[]) && storable(404, &[], &[]) && storable(301, &[], &[]));
     assert!(!storable(302, &[], &[]) && storable(302, &[], &["Cache-Control: max-age=5"]));
     assert!(!storable(500, &[], &[]) && storable(500, &[], &["Expires: 0"]));
@@ -48,7 +49,8 @@ fn what_may_be_stored() {
     assert!(storable(200, &[], &["Cache-Control: no-store, must-understand"]));
     assert!(!storable(299, &[], &["Cache-Control: max-age=9, must-understand"]));
     assert!(!storable(200, &[], &["Vary: Accept, *"]));
-    let post = Exchanged { method: "POST", request: &[], status: 200, response: &[], requested_at: NOW, received_at: NOW };
+    let post =
+        Exchanged { method: "POST", request: &[], status: 200, response: &[], requested_at: NOW, received_at: NOW };
     assert!(!CachePolicy::new(&post, false).is_storable());
 }
 
@@ -172,7 +174,8 @@ fn a_304_changes_what_it_names_and_nothing_of_the_body() {
 fn requests_select_alike_if_they_agree_in_all_values() {
     let selecting = |lines: &[&str]| selecting_values(&fields(lines), &["Accept".to_owned(), "x".to_owned()]);
     assert_eq!(selecting(&["ACCEPT:  text/html ", "Other: 1"]), selecting(&["accept: text/html"]));
-    let different: [&[&str]; 6] = [&[], &["X: "], &["Accept: a", "Accept: b"], &["Accept: a"], &["X: a"], &["X: a", "X: "]];
+    let different: [&[&str]; 6] =
+        [&[], &["X: "], &["Accept: a", "Accept: b"], &["Accept: a"], &["X: a"], &["X: a", "X: "]];
     for (at, one) in different.iter().enumerate() {
         for other in &different[at + 1..] {
             assert_ne!(selecting(one), selecting(other), "{one:?} {other:?}");
