@@ -25,7 +25,7 @@ PIP := $(BIN)/python -m pip --quiet --require-virtualenv --disable-pip-version-c
 
 RUST_SOURCES := Cargo.toml $(wildcard Cargo.lock) pyproject.toml \
 	$(shell find crates -name '*.rs' -not -path '*/tests/*' -not -path '*/examples/*' -o -name Cargo.toml -o -name '*.c')
-BENCH_SOURCES := $(shell find bench/loadgen -name '*.rs' -o -name Cargo.toml 2>/dev/null)
+BENCH_SOURCES := $(shell find bench/loadgen bench/floor -name '*.rs' -o -name Cargo.toml 2>/dev/null)
 PYTHON_CODE := python examples bench tests
 
 .PHONY: help
@@ -218,19 +218,19 @@ $(BENCH_STAMPS)/venv:
 $(BENCH_STAMPS)/peers: requirements/build.txt requirements/bench.txt requirements/bench-optional.txt $(BENCH_STAMPS)/venv
 	$(BENCH_PIP) -r requirements/build.txt -r requirements/bench.txt
 	@grep -v '^#' requirements/bench-optional.txt | while read peer; do \
-		$(BENCH_PIP) "$$peer" 2> /dev/null || echo "$$peer does not install here; its column is left out"; done
+		$(BENCH_PIP) "$$peer" > /dev/null 2>&1 || echo "$$peer does not install here; its column is left out"; done
 	@touch $@
 
 $(BENCH_STAMPS)/native: $(RUST_SOURCES) $(BENCH_STAMPS)/peers
 	env -u CONDA_PREFIX VIRTUAL_ENV=$(abspath $(BENCH_VENV)) $(BENCH_BIN)/maturin develop --release
 	@touch $@
 
-$(BENCH_STAMPS)/loadgen: $(BENCH_SOURCES) $(BENCH_STAMPS)/venv
-	cargo build --release --package aioxide-loadgen
+$(BENCH_STAMPS)/programs: $(BENCH_SOURCES) $(BENCH_STAMPS)/venv
+	cargo build --release --package aioxide-loadgen --package aioxide-floor
 	@touch $@
 
 .PHONY: bench
-bench: $(BENCH_STAMPS)/native $(BENCH_STAMPS)/loadgen  ## Measure aioxide beside asyncio, uvloop and others (BENCH_ARGS="--only call_soon --rounds 9")
+bench: $(BENCH_STAMPS)/native $(BENCH_STAMPS)/programs  ## Measure aioxide beside asyncio, uvloop and others (BENCH_ARGS="--only call_soon --rounds 9")
 	$(BENCH_BIN)/python -m bench $(BENCH_ARGS)
 
 # --------------------------------------------------------------------------------------------- tidying up

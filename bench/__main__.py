@@ -6,13 +6,11 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
-from bench import contenders, machine, report, rows
-from bench.measure import Harness, Result
-
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", Path(__file__).resolve().parents[1] / "target"))
-LOADGEN = TARGET / "release" / "aioxide-loadgen"
+from bench import contenders, machine, plot, programs, report, rows
+from bench.measure import Harness
 
 
 def arguments() -> argparse.Namespace:
@@ -28,6 +26,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=9, help="counted rounds of each contender (9)")
     parser.add_argument("--seconds", type=float, default=0.25, help="how long a round is (0.25)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's numbers there")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write a picture (SVG) there: each row against uvloop")
     parser.add_argument("--list", action="store_true", help="list the rows and end")
     options = parser.parse_args()
     if options.rounds < 1 or options.seconds <= 0:
@@ -49,26 +49,38 @@ def main() -> int:
     taking_part = [*contenders.TLS_LOOPS, contenders.FLOOR, *contenders.CLIENTS]
     versions = {name: found for name in taking_part if (found := contenders.version(name)) is not None}
     facts = machine.facts()
-    print(machine.in_words(facts))
-    print("; ".join(sorted(set(versions.values()))))
+    about = f"{machine.in_words(facts)}\n{'; '.join(sorted(set(versions.values())))}"
+    print(about)
     if facts["load_average"] > 0.5:
         print("note: the machine is busy with something else, which adds to the spread")
-    harness = Harness(LOADGEN, options.rounds, options.seconds)
-    measured: list[tuple[rows.Row, list[Result]]] = []
-    for row in chosen:
-        wanted = [
-            name for name in row.contenders if not options.contenders or name in (report.OURS, *options.contenders)
-        ]
-        results = harness.run(row, [name for name in wanted if name in versions])
-        measured.append((row, results))
-        print(f"\n{report.row_table(row, results)}", flush=True)
-    print(f"\nCPU of the others, as a multiple of ours:\n\n{report.summary(measured)}")
+    measured = measure(options, chosen, versions)
+    tables = report.markdown(measured)
+    print(f"\nWhat the others cost, as a multiple of ours:\n\n{tables}")
     if options.json:
         options.json.write_text(json.dumps(report.to_json(facts, versions, measured), indent=1))
-    failed = [
-        result for _, results in measured for result in results if result.contender == report.OURS and result.error
-    ]
+    if options.markdown:
+        options.markdown.write_text(f"{about}\n\n{tables}\n")
+    if options.plot:
+        options.plot.write_text(plot.svg(measured))
+    failed = [results for _, results in measured if (ours := report.result_of(report.OURS, results)) and ours.error]
     return 1 if failed else 0
+
+
+def measure(options: argparse.Namespace, chosen: list[rows.Row], versions: dict[str, str]) -> list[report.Measured]:
+    """Measure the rows one by one, and show each at once."""
+    measured: list[report.Measured] = []
+    with tempfile.TemporaryDirectory(prefix="aioxide-bench-") as folder:
+        # Contenders are killed, and what they leave behind goes with the folder.
+        os.environ["TMPDIR"] = folder
+        harness = Harness(programs.LOADGEN, options.rounds, options.seconds)
+        for row in chosen:
+            wanted = [
+                name for name in row.contenders if not options.contenders or name in (report.OURS, *options.contenders)
+            ]
+            results = harness.run(row, [name for name in wanted if name in versions])
+            measured.append((row, results))
+            print(f"\n{report.row_table(row, results)}", flush=True)
+    return measured
 
 
 if __name__ == "__main__":

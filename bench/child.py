@@ -16,7 +16,9 @@ from typing import Any
 
 from bench import floor
 from bench.contenders import FLOOR, loop_factory
-from bench.jobs import LOOP_JOBS, SERVERS
+from bench.servers import SERVERS
+from bench.http_servers import HTTP_SERVERS
+from bench.loop_jobs import LOOP_JOBS, start_and_stop
 
 
 def say(answer: dict[str, Any]) -> None:
@@ -32,10 +34,10 @@ def end_with_input() -> None:
 def serve(contender: str, job: str) -> None:
     """Run an echo server until the harness goes away."""
     if contender == FLOOR:
-        floor.serve()
+        floor.serve(job)
     threading.Thread(target=end_with_input, daemon=True).start()
     with asyncio.Runner(loop_factory=loop_factory(contender)) as runner:
-        runner.run(SERVERS[job](lambda port: say({"port": port})))
+        runner.run((SERVERS | HTTP_SERVERS)[job](lambda address: say({"address": address})))
 
 
 def time_rounds(work: Any) -> None:
@@ -50,6 +52,11 @@ def time_rounds(work: Any) -> None:
 
 def run_on_loop(contender: str, job: str) -> None:
     """Do a job of the loop alone, once for each line of the input."""
+    if job == "start_and_stop":
+        factory = loop_factory(contender)
+        say({})
+        time_rounds(lambda order: start_and_stop(factory, order["operations"]))
+        return
     with asyncio.Runner(loop_factory=loop_factory(contender)) as runner:
         say({"loop": str(type(runner.get_loop()))})
         time_rounds(lambda order: runner.run(LOOP_JOBS[job](order["operations"])))

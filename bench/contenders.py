@@ -17,6 +17,11 @@ LOOPS: dict[str, tuple[str, str, str]] = {
     "asyncio": ("", "asyncio", "SelectorEventLoop"),
     "uvloop": ("uvloop", "uvloop", "new_event_loop"),
     "rloop": ("rloop", "rloop", "new_event_loop"),
+    "blazio": ("blazio", "blazio", "new_event_loop"),
+    "veloxloop": ("veloxloop", "veloxloop", "new_event_loop"),
+    "zloop": ("zloop", "zloop", "new_event_loop"),
+    "rsloop": ("rsloop", "rsloop", "new_event_loop"),
+    "zuvloop": ("zuvloop", "zuvloop", "new_event_loop"),
 }
 
 # Those of the TLS rows: aiofastnet is no loop, but other transports for one.
@@ -25,8 +30,8 @@ TLS_LOOPS: dict[str, tuple[str, str, str]] = LOOPS | {
     "aiofastnet-uvloop": ("aiofastnet", "bench.contenders", "aiofastnet_on_uvloop"),
 }
 
-# No contender, but what is left of the TLS rows' work where there is no loop: libssl in a C program.
-FLOOR = "libssl"
+# No contender, but what is left of a server row's work where there is neither a loop nor Python.
+FLOOR = "floor"
 
 # name: (distributions that it needs, loop that it runs on; none for a client that has no event loop)
 CLIENTS: dict[str, tuple[tuple[str, ...], str | None]] = {

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from typing import Any
 from bench.rows import Row
 
 ROOT = Path(__file__).resolve().parents[1]
-ANSWER_SECONDS_MAX = 60.0
+ANSWER_SECONDS_MAX = 30.0
 
 
 class ContenderError(Exception):
@@ -35,6 +36,15 @@ class Sample:
     cpu_seconds: float
     latency_p50: float | None = None
     latency_p99: float | None = None
+    # What the connections of a memory row took together.
+    memory_bytes: int | None = None
+
+    @property
+    def cost(self) -> float:
+        """What contenders are compared by: seconds of CPU for an operation, or bytes for a connection."""
+        if self.memory_bytes is not None:
+            return self.memory_bytes / self.operations
+        return self.cpu_per_operation
 
     @property
     def cpu_per_operation(self) -> float:
@@ -62,8 +72,8 @@ class Result:
         return statistics.median(values) if values and None not in values else None
 
     def spread(self) -> float | None:
-        """Half of the middle half of the rounds' CPU per operation, as a part of their median."""
-        values = [sample.cpu_per_operation for sample in self.samples]
+        """Half of the middle half of the rounds' costs, as a part of their median."""
+        values = [sample.cost for sample in self.samples]
         if len(values) < 3:
             return None
         low, middle, high = statistics.quantiles(values, n=4)
@@ -109,7 +119,11 @@ class Child:
 
     def answer(self) -> dict[str, Any]:
         """The next line of its output, which is JSON."""
-        answer: dict[str, Any] = json.loads(self.line())
+        line = self.line()
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except json.JSONDecodeError:
+            raise ContenderError(f"no answer but {line.strip()!r}") from None
         return answer
 
     def failure(self) -> ContenderError:
@@ -118,6 +132,8 @@ class Child:
             self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return ContenderError("its output ended, and it did not")
+        if self.process.returncode < 0:
+            return ContenderError(f"killed by {signal.Signals(-self.process.returncode).name}")
         self.errors.seek(0)
         last = self.errors.read().strip().splitlines()[-1:] or [f"exit status {self.process.returncode}"]
         return ContenderError(last[0])
@@ -125,14 +141,27 @@ class Child:
     def cpu_seconds(self) -> float:
         """CPU that the process has used so far, user and system, over all of its threads."""
         # The kernel's clock of another process: the clock's number is made of the process's.
-        return time.clock_gettime((~self.process.pid << 3) | 2)
+        try:
+            return time.clock_gettime((~self.process.pid << 3) | 2)
+        except OSError:
+            raise self.failure() from None
 
     def peak_memory_bytes(self) -> int:
         """The most that it ever had in memory."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-        return 0
+        return self.size("status", "VmHWM")
+
+    def memory_bytes(self) -> int:
+        """What it has in memory, counted page by page: the figures of ``status`` lag behind."""
+        return self.size("smaps_rollup", "Rss")
+
+    def size(self, file: str, name: str) -> int:
+        try:
+            for line in Path(f"/proc/{self.process.pid}/{file}").read_text().splitlines():
+                if line.startswith(f"{name}:"):
+                    return int(line.split()[1]) * 1024
+        except OSError:
+            pass
+        raise self.failure()  # a process that has ended has no sizes
 
     def stop(self) -> None:
         """End it; a child that has ended by itself is all right too."""
@@ -212,9 +241,15 @@ class Contest:
         self.row = row
         self.url = url
         self.operations = row.operations
-        self.port: int | None = None
-        self.child = Child([sys.executable, "-m", "bench.child", row.kind, contender, row.job], cores()[0])
-        self.started = False
+        self.address = ""
+        kind = "server" if row.kind == "memory" else row.kind
+        self.command = [sys.executable, "-m", "bench.child", kind, contender, row.job]
+        self.child = self.start()
+        self.is_ready = False
+
+    def start(self) -> Child:
+        """Start its process, which takes a while to be ready."""
+        return Child(self.command, cores()[0])
 
     def round(self) -> Sample:
         """Run one round.
@@ -222,24 +257,37 @@ class Contest:
         Raises:
             ContenderError: the contender failed.
         """
-        if not self.started:
-            self.port = self.child.answer().get("port")
-            self.started = True
-        return self.loaded_round() if self.row.kind == "server" else self.own_round()
+        if self.is_ready and self.row.kind == "memory":
+            # What the last round's connections left free is no measure: a new process.
+            self.child.stop()
+            self.child, self.is_ready = self.start(), False
+        if not self.is_ready:
+            self.address = self.child.answer().get("address", "")
+            self.is_ready = True
+        match self.row.kind:
+            case "server":
+                return self.loaded_round()
+            case "memory":
+                return self.idle_round()
+            case _:
+                return self.own_round()
 
-    def loaded_round(self) -> Sample:
-        """Put load on the contender's server."""
+    def load(self) -> Child:
+        """Start the load generator on the contender's server. It is ready once each connection has had an answer."""
         options = {
             "--protocol": self.row.protocol,
-            "--address": f"127.0.0.1:{self.port}",
+            "--address": self.address,
             "--connections": str(self.row.connections),
             "--bytes": str(self.row.bytes_each),
             "--seconds": str(self.harness.round_seconds),
         }
-        command = [str(self.harness.loadgen), *[word for pair in options.items() for word in pair]]
-        load = Child(command, cores()[1])
+        return Child([str(self.harness.loadgen), *[word for pair in options.items() for word in pair]], cores()[1])
+
+    def loaded_round(self) -> Sample:
+        """Put load on the contender's server."""
+        load = self.load()
         try:
-            load.line()  # every connection is open, and has had an answer
+            load.line()
             begin = self.child.cpu_seconds()
             load.tell()
             report = load.answer()
@@ -247,6 +295,21 @@ class Contest:
         finally:
             load.stop()
         return Sample(cpu_seconds=cpu_seconds, **report)
+
+    def idle_round(self) -> Sample:
+        """Open the connections, and let them be."""
+        before, begin, begin_cpu = self.child.memory_bytes(), time.perf_counter(), self.child.cpu_seconds()
+        load = self.load()
+        try:
+            load.line()
+            return Sample(
+                operations=self.row.connections,
+                seconds=time.perf_counter() - begin,
+                cpu_seconds=self.child.cpu_seconds() - begin_cpu,
+                memory_bytes=self.child.memory_bytes() - before,
+            )
+        finally:
+            load.stop()
 
     def own_round(self) -> Sample:
         """Let the contender do its job by itself, for about as long as a round is."""
@@ -261,7 +324,7 @@ class Contest:
         sample = Sample(**self.child.answer())
         # Whole hundreds, since some jobs come in hundreds.
         fitting = self.operations * self.harness.round_seconds / sample.seconds
-        self.operations = max(1000, round(fitting / 100) * 100)
+        self.operations = max(min(1000, self.row.operations), round(fitting / 100) * 100)
         return sample
 
     def stop(self) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bench.contenders import CLIENTS, FLOOR, LOOPS, TLS_LOOPS
 
-Kind = Literal["server", "loop", "client"]
-Protocol = Literal["tcp", "udp", "tls", "handshakes", "resumptions"]
+Kind = Literal["server", "memory", "loop", "client"]
+Protocol = Literal["tcp", "unix", "udp", "tls", "connections", "handshakes", "resumptions", "http"]
+
+KIB = 1024
+SERVER_CONTENDERS = (*LOOPS, FLOOR)
 
 
 @dataclass(frozen=True)
 class Row:
     """One row: a job that every contender does.
 
-    A ``server`` row runs an echo server that the load generator, another process, keeps busy; a ``loop`` row runs a
-    job within one process; a ``client`` row asks an HTTP server, another process.
+    A ``server`` row runs a server that the load generator, another process, keeps busy; a ``memory`` row runs one, and
+    asks what its idle connections take; a ``loop`` row runs a job within one process; a ``client`` row asks an HTTP
+    server, another process.
     """
 
     name: str
@@ -30,68 +34,104 @@ class Row:
     protocol: Protocol = "tcp"
     # A first guess at how many operations fill a round; the harness adjusts it for each contender.
     operations: int = 1000
-    contenders: tuple[str, ...] = field(default=tuple(LOOPS))
+    contenders: tuple[str, ...] = tuple(LOOPS)
+    # How many times what we use uvloop shall use, at least.
+    target: float | None = None
 
 
-def echo(job: str, title: str, connections: int, bytes_each: int) -> Row:
-    size = f"{bytes_each // 1024} KiB"
+def echo(job: str, title: str, connections: int, kib_each: int, target: float | None = None) -> Row:
     plural = "connection" if connections == 1 else "connections"
-    name = f"tcp-{job}-{bytes_each // 1024}k-{connections}"
-    return Row(name, f"{title}, {size} × {connections} {plural}", "round trip", "server", job, connections, bytes_each)
+    return Row(
+        f"tcp-{job}-{kib_each}k-{connections}",
+        f"{title}, {kib_each} KiB × {connections} {plural}",
+        "round trip",
+        "server",
+        job,
+        connections,
+        kib_each * KIB,
+        contenders=SERVER_CONTENDERS,
+        target=target,
+    )
 
 
-TLS_CONTENDERS = (*TLS_LOOPS, FLOOR)
-
-
-def tls_echo(job: str, title: str, connections: int, bytes_each: int) -> Row:
-    row = echo(job, title, connections, bytes_each)
+def tls_echo(job: str, title: str, connections: int, kib_each: int, target: float | None = None) -> Row:
+    row = echo(job, title, connections, kib_each, target)
     name = row.name.replace("tcp-tls-", "tls-")
-    return replace(row, name=name, contenders=TLS_CONTENDERS, protocol="tls")
+    return replace(row, name=name, contenders=(*TLS_LOOPS, FLOOR), protocol="tls")
 
 
-def handshakes(kind: Protocol, title: str) -> Row:
-    name = f"tls-{kind}"
-    return Row(name, title, "connection", "server", "tls-protocol", 1, 1, protocol=kind, contenders=TLS_CONTENDERS)
+def visits(name: str, title: str, job: str, protocol: Protocol, target: float | None = None) -> Row:
+    """A connection for each byte there and back, one after the other."""
+    contenders = (*TLS_LOOPS, FLOOR) if job.startswith("tls-") else SERVER_CONTENDERS
+    return Row(
+        name, title, "connection", "server", job, 1, 1, protocol=protocol, contenders=contenders, target=target
+    )
+
+
+def http_server(job: str, title: str, target: float | None = None) -> Row:
+    return Row(
+        f"http-{job}-10",
+        f"HTTP server, {title}, 1 KiB × 10 connections",
+        "request",
+        "server",
+        job,
+        10,
+        KIB,
+        protocol="http",
+        contenders=SERVER_CONTENDERS,
+        target=target,
+    )
+
+
+def loop(name: str, title: str, operation: str, operations: int, target: float | None = None) -> Row:
+    return Row(name, title, operation, "loop", name, operations=operations, target=target)
 
 
 ROWS: tuple[Row, ...] = (
-    echo("protocol", "TCP echo, protocol", 1, 1024),
-    echo("protocol", "TCP echo, protocol", 10, 1024),
-    echo("protocol", "TCP echo, protocol", 100, 1024),
-    echo("protocol", "TCP echo, protocol", 10, 64 * 1024),
-    echo("streams", "TCP echo, streams", 10, 1024),
-    echo("streams", "TCP echo, streams", 100, 1024),
-    echo("sock", "TCP echo, sock_recv and sock_sendall", 10, 1024),
-    echo("sock", "TCP echo, sock_recv and sock_sendall", 100, 1024),
-    Row(
-        "udp-1k-10",
-        "UDP echo, datagram protocol, 1 KiB × 10 peers",
-        "round trip",
-        "server",
-        "udp",
-        connections=10,
-        bytes_each=1024,
-        protocol="udp",
+    echo("protocol", "TCP echo, protocol", 1, 1),
+    echo("protocol", "TCP echo, protocol", 10, 1, target=1.2),
+    echo("protocol", "TCP echo, protocol", 100, 1, target=1.2),
+    echo("protocol", "TCP echo, protocol", 1000, 1, target=1.2),
+    echo("protocol", "TCP echo, protocol", 10, 64, target=1.7),
+    echo("protocol", "TCP echo, protocol", 10, 256, target=1.7),
+    echo("protocol", "TCP bulk (op/s is MiB/s each way), protocol", 1, 1024, target=1.5),
+    echo("buffered", "TCP echo, buffered protocol", 10, 1, target=1.8),
+    echo("buffered", "TCP echo, buffered protocol", 100, 1, target=1.8),
+    echo("streams", "TCP echo, streams", 10, 1, target=2.0),
+    echo("streams", "TCP echo, streams", 100, 1, target=2.0),
+    echo("streams", "TCP echo, streams", 1000, 1, target=2.0),
+    echo("sock", "TCP echo, sock_recv and sock_sendall", 10, 1, target=5.0),
+    echo("sock", "TCP echo, sock_recv and sock_sendall", 100, 1, target=5.0),
+    visits("tcp-connect", "TCP connections, a byte there and back each", "protocol", "connections", target=1.3),
+    replace(
+        echo("protocol", "TCP, memory of an idle connection", 10_000, 1),
+        name="tcp-idle-10000",
+        operation="connection",
+        kind="memory",
+        target=1 / 0.6,
     ),
-    tls_echo("tls-protocol", "TLS echo, protocol", 10, 1024),
-    tls_echo("tls-protocol", "TLS echo, protocol", 10, 64 * 1024),
-    tls_echo("tls-streams", "TLS echo, streams", 10, 1024),
-    tls_echo("tls-protocol", "TLS bulk (op/s is MiB/s each way), protocol", 1, 1024 * 1024),
-    handshakes("handshakes", "TLS connections, a full handshake each"),
-    handshakes("resumptions", "TLS connections, each resuming a session"),
-    Row("call_soon", "call_soon, 100 chains of callbacks", "callback", "loop", "call_soon", operations=50_000),
-    Row("call_later", "call_later, delays of 0 to 2 ms", "timer", "loop", "call_later", operations=20_000),
-    Row(
-        "timer_cancel",
-        "call_later and cancel, 10,000 others pending",
-        "timer",
-        "loop",
-        "timer_cancel",
-        operations=50_000,
-    ),
-    Row("sleep0", "await sleep(0)", "sleep", "loop", "sleep0", operations=50_000),
-    Row("gather", "gather of 100 tasks", "task", "loop", "gather", operations=20_000),
-    Row("threadsafe", "call_soon_threadsafe from another thread", "callback", "loop", "threadsafe", operations=20_000),
+    replace(echo("unix", "unix echo, protocol", 10, 1, target=1.4), name="unix-protocol-1k-10", protocol="unix"),
+    replace(echo("udp", "UDP echo, datagram protocol", 10, 1, target=2.0), name="udp-1k-10", protocol="udp"),
+    tls_echo("tls-protocol", "TLS echo, protocol", 10, 1, target=2.5),
+    tls_echo("tls-protocol", "TLS echo, protocol", 10, 64, target=2.0),
+    tls_echo("tls-streams", "TLS echo, streams", 10, 1, target=2.0),
+    tls_echo("tls-protocol", "TLS bulk (op/s is MiB/s each way), protocol", 1, 1024, target=2.0),
+    visits("tls-handshakes", "TLS connections, a full handshake each", "tls-protocol", "handshakes", target=2.0),
+    visits("tls-resumptions", "TLS connections, each resuming a session", "tls-protocol", "resumptions", target=2.0),
+    http_server("uvicorn", "uvicorn with httptools", target=1.2),
+    http_server("aiohttp", "aiohttp"),
+    http_server("tornado", "Tornado"),
+    loop("call_soon", "call_soon, 100 chains of callbacks", "callback", 50_000, target=2.0),
+    loop("call_later", "call_later, delays of 0 to 2 ms", "timer", 20_000, target=2.0),
+    loop("timer_cancel", "call_later and cancel, 10,000 others pending", "timer", 50_000, target=4.0),
+    loop("sleep0", "await sleep(0)", "sleep", 50_000, target=1.8),
+    loop("gather", "gather of 100 tasks", "task", 20_000, target=2.0),
+    loop("queue", "two tasks and two queues, to and fro", "round trip", 10_000, target=1.5),
+    loop("threadsafe", "call_soon_threadsafe from another thread", "callback", 20_000, target=1.5),
+    loop("executor", "run_in_executor, one at a time", "call", 2_000, target=1.3),
+    loop("subprocess", "create_subprocess_exec and wait", "program", 100, target=5.0),
+    loop("subprocess_pipe", "create_subprocess_exec, its output read by a pipe", "program", 100, target=5.0),
+    loop("start_and_stop", "a new loop, run and closed", "loop", 200),
     Row(
         "http_get",
         "HTTP GET, 1 KiB, 100 at a time",
@@ -99,7 +139,7 @@ ROWS: tuple[Row, ...] = (
         "client",
         "http_get",
         connections=100,
-        bytes_each=1024,
+        bytes_each=KIB,
         operations=500,
         contenders=tuple(CLIENTS),
     ),

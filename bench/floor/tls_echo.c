@@ -2,7 +2,7 @@
  *
  *     tls_echo CERTIFICATE KEY
  *
- * It prints its port as a line of JSON, and ends with its input. Sockets are libssl's own (SSL_set_fd), read ahead, so
+ * It prints its address as a line of JSON, and ends with its input. Sockets are libssl's own (SSL_set_fd), read ahead, so
  * that a small message costs one recv and one send, and its buffers are kept between messages.
  */
 
@@ -138,7 +138,7 @@ int main(int count, char **arguments) {
     if ((epoll_fd = epoll_create1(EPOLL_CLOEXEC)) < 0) fail("epoll_create1");
     watch(EPOLL_CTL_ADD, listener, EPOLLIN, &listener);
     watch(EPOLL_CTL_ADD, STDIN_FILENO, EPOLLIN, NULL);
-    printf("{\"port\": %d}\n", ntohs(address.sin_port));
+    printf("{\"address\": \"127.0.0.1:%d\"}\n", ntohs(address.sin_port));
     fflush(stdout);
     for (;;) {
         struct epoll_event events[EVENTS_MAX];

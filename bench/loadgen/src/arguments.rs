@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What messages go over.
@@ -9,14 +10,20 @@ use std::time::Duration;
 pub enum Protocol {
     /// A stream for each connection.
     Tcp,
+    /// The same over unix sockets.
+    Unix,
     /// A datagram for each message.
     Udp,
     /// TLS on a stream for each connection.
     Tls,
+    /// A new TCP connection for each message, one after the other.
+    Connections,
     /// A new TLS connection for each message, one after the other.
     Handshakes,
     /// The same, with the session of an earlier connection resumed.
     Resumptions,
+    /// HTTP/1.1 requests over connections that are kept.
+    Http,
 }
 
 impl std::str::FromStr for Protocol {
@@ -25,12 +32,31 @@ impl std::str::FromStr for Protocol {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "tcp" => Ok(Self::Tcp),
+            "unix" => Ok(Self::Unix),
             "udp" => Ok(Self::Udp),
             "tls" => Ok(Self::Tls),
+            "connections" => Ok(Self::Connections),
             "handshakes" => Ok(Self::Handshakes),
             "resumptions" => Ok(Self::Resumptions),
-            _ => Err("it is tcp, udp, tls, handshakes or resumptions"),
+            "http" => Ok(Self::Http),
+            _ => Err("it is tcp, unix, udp, tls, connections, handshakes, resumptions or http"),
         }
+    }
+}
+
+/// Where the server is.
+#[derive(Clone, Debug)]
+pub enum Address {
+    Ip(SocketAddr),
+    /// That of a unix socket.
+    Path(PathBuf),
+}
+
+impl std::str::FromStr for Address {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.starts_with('/') { Ok(Self::Path(text.into())) } else { text.parse().map(Self::Ip) }
     }
 }
 
@@ -39,8 +65,8 @@ impl std::str::FromStr for Protocol {
 pub struct Arguments {
     /// What messages go over.
     pub protocol: Protocol,
-    /// The echo server.
-    pub address: SocketAddr,
+    /// The server.
+    pub address: Address,
     /// How many connections are kept busy.
     pub connections: usize,
     /// A message's size.
@@ -58,7 +84,7 @@ impl Arguments {
             let value = arguments.next().ok_or_else(|| invalid(&format!("{name} wants a value")))?;
             match name.as_str() {
                 "--protocol" => protocol = Some(parse::<Protocol>(&name, &value)?),
-                "--address" => address = Some(parse::<SocketAddr>(&name, &value)?),
+                "--address" => address = Some(parse::<Address>(&name, &value)?),
                 "--connections" => connections = Some(parse::<usize>(&name, &value)?),
                 "--bytes" => bytes = Some(parse::<usize>(&name, &value)?),
                 "--seconds" => seconds = Some(parse::<f64>(&name, &value)?),
@@ -73,8 +99,12 @@ impl Arguments {
         if connections == 0 || bytes == 0 {
             return Err(invalid("--connections and --bytes are at least 1"));
         }
-        if !address.ip().is_loopback() {
-            return Err(invalid("--address must be a loopback address: this is load, and nobody else asked for it"));
+        if let Address::Ip(address) = &address {
+            if !address.ip().is_loopback() {
+                return Err(invalid(
+                    "--address must be a loopback address: this is load, and nobody else asked for it",
+                ));
+            }
         }
         let duration = Duration::try_from_secs_f64(seconds).map_err(|error| invalid(&format!("--seconds: {error}")))?;
         Ok(Self { protocol, address, connections, bytes, duration })

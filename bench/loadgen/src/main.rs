@@ -1,4 +1,4 @@
-//! Keeps a number of connections to an echo server busy, one message under way on each, and says how many came back.
+//! Keeps a number of connections to a server busy, one message under way on each, and says how many were answered.
 //!
 //! ```text
 //! aioxide-loadgen --protocol tcp --address 127.0.0.1:9000 --connections 100 --bytes 1024 --seconds 0.3
@@ -8,11 +8,13 @@
 //! on its standard input. Then it measures, prints one line of JSON, and waits for the end of its input before it
 //! closes the connections, so that neither connecting nor closing falls into the measured time.
 //!
-//! Every byte that comes back is compared with what was sent. `--protocol tls` does the same over TLS; `handshakes` and
-//! `resumptions` open and close a TLS connection for each message, one after the other.
+//! The server echoes, and every byte that comes back is compared with what was sent. `--protocol unix`, `udp` and `tls`
+//! do the same over these; `connections`, `handshakes` and `resumptions` open and close a connection (with TLS) for each
+//! message, one after the other. `http` sends a GET, and wants the same bytes as the answer's body.
 
 mod arguments;
 mod connection;
+mod exchange;
 mod report;
 mod tls;
 
@@ -23,8 +25,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
-use arguments::{Arguments, Protocol};
+use arguments::{Address, Arguments, Protocol};
 use connection::{Connection, Way};
+use exchange::Exchange;
 use report::Report;
 use tls::Tls;
 
@@ -42,25 +45,39 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> io::Result<()> {
-    match arguments.protocol {
-        Protocol::Tcp => run_echo(arguments, Way::Tcp),
-        Protocol::Udp => run_echo(arguments, Way::Udp),
-        Protocol::Tls => run_echo(arguments, Way::Tls(&Tls::new(false))),
-        Protocol::Handshakes => run_visits(arguments, &Tls::new(false)),
-        Protocol::Resumptions => run_visits(arguments, &Tls::new(true)),
+    let echo = Exchange::echo(arguments.bytes);
+    match (arguments.protocol, &arguments.address) {
+        (Protocol::Tcp, &Address::Ip(address)) => run_exchanges(arguments, Way::Tcp(address), echo),
+        (Protocol::Unix, Address::Path(path)) => run_exchanges(arguments, Way::Unix(path), echo),
+        (Protocol::Udp, &Address::Ip(address)) => run_exchanges(arguments, Way::Udp(address), echo),
+        (Protocol::Tls, &Address::Ip(address)) => run_exchanges(arguments, Way::Tls(address, &Tls::new(false)), echo),
+        (Protocol::Http, &Address::Ip(address)) => {
+            run_exchanges(arguments, Way::Tcp(address), Exchange::http(&address.to_string(), arguments.bytes))
+        }
+        (Protocol::Connections, &Address::Ip(address)) => {
+            run_visits(arguments, |scratch, _| connection::visit(address, &echo.request, scratch))
+        }
+        (Protocol::Handshakes, &Address::Ip(address)) => {
+            let tls = Tls::new(false);
+            run_visits(arguments, |scratch, _| tls.visit(address, &echo.request, scratch, false))
+        }
+        (Protocol::Resumptions, &Address::Ip(address)) => {
+            let tls = Tls::new(true);
+            run_visits(arguments, |scratch, is_first| tls.visit(address, &echo.request, scratch, !is_first))
+        }
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "--protocol unix, and no other, wants a path")),
     }
 }
 
-/// A connection for each message.
-fn run_visits(arguments: &Arguments, tls: &Tls) -> io::Result<()> {
-    let payload = payload(arguments.bytes);
+/// A connection for each message; `visit` is told whether it is the first, which is not counted.
+fn run_visits(arguments: &Arguments, visit: impl Fn(&mut [u8], bool) -> io::Result<()>) -> io::Result<()> {
     let mut scratch = vec![0; arguments.bytes + 1];
-    tls.visit(arguments.address, &payload, &mut scratch, false)?;
+    visit(&mut scratch, true)?;
     measure(|report| {
         let begin = Instant::now();
         while begin.elapsed() < arguments.duration {
             let sent_at = Instant::now();
-            tls.visit(arguments.address, &payload, &mut scratch, tls.resumes())?;
+            visit(&mut scratch, false)?;
             report.record(sent_at.elapsed());
         }
         Ok(())
@@ -68,8 +85,8 @@ fn run_visits(arguments: &Arguments, tls: &Tls) -> io::Result<()> {
 }
 
 /// Messages over connections that stay.
-fn run_echo(arguments: &Arguments, way: Way<'_>) -> io::Result<()> {
-    let mut load = Load::connect(arguments, way)?;
+fn run_exchanges(arguments: &Arguments, way: Way<'_>, exchange: Exchange) -> io::Result<()> {
+    let mut load = Load::connect(arguments, way, exchange)?;
     load.turn_until(&mut Report::default(), |report| report.operations() >= arguments.connections)?;
     measure(|report| {
         let end = Instant::now() + arguments.duration;
@@ -98,10 +115,6 @@ fn measure(work: impl FnOnce(&mut Report) -> io::Result<()>) -> io::Result<()> {
     Ok(())
 }
 
-fn payload(bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|n| (n % 251) as u8).collect()
-}
-
 fn say(line: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{line}")?;
@@ -112,26 +125,25 @@ fn say(line: &str) -> io::Result<()> {
 struct Load {
     epoll: rustix::fd::OwnedFd,
     connections: Vec<Connection>,
-    payload: Vec<u8>,
+    exchange: Exchange,
     /// Where the bytes that came back are read to; they are checked at once, so one serves all connections.
     scratch: Vec<u8>,
 }
 
 impl Load {
     /// Opens every connection and sends one message on each.
-    fn connect(arguments: &Arguments, way: Way<'_>) -> io::Result<Self> {
+    fn connect(arguments: &Arguments, way: Way<'_>, exchange: Exchange) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let payload = payload(arguments.bytes);
         let mut connections = Vec::with_capacity(arguments.connections);
         for number in 0..arguments.connections {
-            let connection = Connection::open(arguments.address, way)?;
+            let connection = Connection::open(way)?;
             // Edge-triggered, so that a connection is never watched anew.
             let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
             epoll::add(&epoll, &connection, epoll::EventData::new_u64(number as u64), interest)?;
             connections.push(connection);
         }
         let scratch = vec![0; arguments.bytes.max(64 * 1024)];
-        let mut load = Self { epoll, connections, payload, scratch };
+        let mut load = Self { epoll, connections, exchange, scratch };
         load.send_all()?;
         Ok(load)
     }
@@ -139,7 +151,7 @@ impl Load {
     /// Sends one message on each connection that has none under way.
     fn send_all(&mut self) -> io::Result<()> {
         for connection in &mut self.connections {
-            connection.send(&self.payload, Instant::now())?;
+            connection.send(&self.exchange, Instant::now())?;
         }
         Ok(())
     }
@@ -161,10 +173,10 @@ impl Load {
             let now = Instant::now();
             for event in ready {
                 let connection = &mut self.connections[event.data.u64() as usize];
-                if let Some(sent_at) = connection.turn(&self.payload, &mut self.scratch)? {
+                if let Some(sent_at) = connection.turn(&self.exchange, &mut self.scratch)? {
                     report.record(now.duration_since(sent_at));
                     if !done(report) {
-                        connection.send(&self.payload, now)?;
+                        connection.send(&self.exchange, now)?;
                     }
                 }
             }

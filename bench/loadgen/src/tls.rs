@@ -1,6 +1,6 @@
 //! TLS as the load generator speaks it: it believes any server, since all that it measures is on this machine.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
@@ -10,13 +10,14 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, SignatureScheme, StreamOwned};
 
+use crate::connection::{expect_end, there_and_back};
+
 /// A TLS connection over TCP; it blocks if the socket does.
 pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
 /// What connections share: settings, and sessions to resume.
 pub struct Tls {
     config: Arc<ClientConfig>,
-    resumes: bool,
 }
 
 impl Tls {
@@ -31,12 +32,7 @@ impl Tls {
         if !resumes {
             config.resumption = Resumption::disabled();
         }
-        Self { config: Arc::new(config), resumes }
-    }
-
-    /// Whether connections resume the session of an earlier one.
-    pub fn resumes(&self) -> bool {
-        self.resumes
+        Self { config: Arc::new(config) }
     }
 
     /// Connects; the handshake has yet to be done.
@@ -54,24 +50,16 @@ impl Tls {
     /// server does not let it.
     pub fn visit(&self, address: SocketAddr, payload: &[u8], scratch: &mut [u8], must_resume: bool) -> io::Result<()> {
         let mut stream = self.connect(address)?;
-        stream.write_all(payload)?;
-        stream.flush()?;
-        let answer = &mut scratch[..payload.len()];
-        stream.read_exact(answer)?;
-        if answer != payload {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "what came back is not what was sent"));
-        }
+        there_and_back(&mut stream, payload, scratch)?;
         if must_resume && stream.conn.handshake_kind() != Some(HandshakeKind::Resumed) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the server did not resume the session"));
         }
         stream.conn.send_close_notify();
         stream.flush()?;
-        match stream.read(scratch) {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "more came back than was sent")),
+        match expect_end(&mut stream, scratch) {
             // A server that says no goodbye.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
-            Err(error) => Err(error),
+            ended => ended,
         }
     }
 }

@@ -1,4 +1,4 @@
-"""What contenders run inside their own processes: echo servers, and jobs of the loop alone."""
+"""The echo servers that contenders run inside their own processes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import socket
 import ssl
 import subprocess
 import tempfile
-import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, cast
 
-# Told the port that a server listens on, once it does.
-Announce = Callable[[int], None]
+# Told the address that a server listens on, HOST:PORT or a path, once it does.
+Announce = Callable[[str], None]
 
 BACKLOG = 1024
-PENDING_TIMERS = 10_000
-CHAINS = 100
-TASKS_AT_ONCE = 100
 READ_SIZE = 256 * 1024
+
+
+def address_of(name: Any) -> str:
+    """A socket's name as the load generator takes it."""
+    host, port = name
+    return f"{host}:{port}"
 
 
 class EchoProtocol(asyncio.Protocol):
@@ -36,10 +38,47 @@ class EchoProtocol(asyncio.Protocol):
         self.transport.write(data)
 
 
+class EchoBufferedProtocol(asyncio.BufferedProtocol):
+    """Sends back what it is sent, from the buffer that it was read into.
+
+    The buffer is not read into again before the answer has left, since the other side waits for that.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(READ_SIZE))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = cast("asyncio.Transport", transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Always the same."""
+        return self.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Send it back."""
+        self.transport.write(self.buffer[:nbytes])
+
+
 async def serve_protocol(announce: Announce, context: ssl.SSLContext | None = None) -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(EchoProtocol, "127.0.0.1", 0, backlog=BACKLOG, ssl=context)
     await serve_forever(server, announce)
+
+
+async def serve_buffered(announce: Announce) -> None:
+    loop = asyncio.get_running_loop()
+    await serve_forever(await loop.create_server(EchoBufferedProtocol, "127.0.0.1", 0, backlog=BACKLOG), announce)
+
+
+async def serve_unix(announce: Announce) -> None:
+    loop = asyncio.get_running_loop()
+    # The harness removes what is left in the folder for temporary files, since it kills this process.
+    path = f"{tempfile.mkdtemp()}/socket"
+    server = await loop.create_unix_server(EchoProtocol, path, backlog=BACKLOG)
+    await serve_forever(server, announce, path)
 
 
 def make_certificate(folder: Path | str) -> None:
@@ -71,8 +110,8 @@ async def serve_tls_streams(announce: Announce) -> None:
     await serve_streams(announce, server_context())
 
 
-async def serve_forever(server: asyncio.Server, announce: Announce) -> None:
-    announce(server.sockets[0].getsockname()[1])
+async def serve_forever(server: asyncio.Server, announce: Announce, path: str | None = None) -> None:
+    announce(path or address_of(server.sockets[0].getsockname()))
     # create_server has started it; serve_forever would do no more but wait, and not every contender's does that.
     await asyncio.get_running_loop().create_future()
 
@@ -105,7 +144,7 @@ async def serve_sock(announce: Announce) -> None:
 
     with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as listener:
         listener.setblocking(False)
-        announce(listener.getsockname()[1])
+        announce(address_of(listener.getsockname()))
         tasks = set()
         while True:
             connection, _ = await loop.sock_accept(listener)
@@ -131,115 +170,17 @@ class EchoDatagrams(asyncio.DatagramProtocol):
 async def serve_udp(announce: Announce) -> None:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(EchoDatagrams, local_addr=("127.0.0.1", 0))
-    announce(transport.get_extra_info("sockname")[1])
+    announce(address_of(transport.get_extra_info("sockname")))
     await loop.create_future()
 
 
 SERVERS: dict[str, Callable[[Announce], Coroutine[Any, Any, None]]] = {
     "protocol": serve_protocol,
+    "buffered": serve_buffered,
+    "unix": serve_unix,
     "streams": serve_streams,
     "sock": serve_sock,
     "tls-protocol": serve_tls_protocol,
     "tls-streams": serve_tls_streams,
     "udp": serve_udp,
-}
-
-
-async def call_soon(operations: int) -> None:
-    """Chains of callbacks, each of which schedules its next: a busy loop's ready queue is neither empty nor endless."""
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-    left = operations
-
-    def step() -> None:
-        nonlocal left
-        left -= 1
-        if left >= CHAINS:
-            loop.call_soon(step)
-        elif left == 0:
-            done.set_result(None)
-
-    for _ in range(CHAINS):
-        loop.call_soon(step)
-    await done
-
-
-async def call_later(operations: int) -> None:
-    """Timers that all run out within 2 ms, a thousand pending at a time."""
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-    left = operations
-    pending = 1000
-
-    def fire(delay: float) -> None:
-        nonlocal left
-        left -= 1
-        if left >= pending:
-            loop.call_later(delay, fire, delay)
-        elif left == 0:
-            done.set_result(None)
-
-    for n in range(pending):
-        delay = 0.002 * n / pending
-        loop.call_later(delay, fire, delay)
-    await done
-
-
-async def timer_cancel(operations: int) -> None:
-    """Timeouts that are set and cancelled, as around each request of a service, with many others pending."""
-    loop = asyncio.get_running_loop()
-    others = [loop.call_later(3600 + n, print) for n in range(PENDING_TIMERS)]
-    for n in range(operations):
-        loop.call_later(30, print).cancel()
-        if n % 100 == 0:
-            await asyncio.sleep(0)  # the loop turns between requests, and may tidy its timers then
-    for other in others:
-        other.cancel()
-
-
-async def sleep0(operations: int) -> None:
-    for _ in range(operations):
-        await asyncio.sleep(0)
-
-
-async def gather(operations: int) -> None:
-    async def small(n: int) -> int:
-        return n
-
-    for _ in range(operations // TASKS_AT_ONCE):
-        await asyncio.gather(*[small(n) for n in range(TASKS_AT_ONCE)])
-
-
-async def threadsafe(operations: int) -> None:
-    """One thread schedules, as fast as it can, what another's loop runs; at most a thousand are under way."""
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-    room = threading.Semaphore(1000)
-    left = operations
-
-    def step() -> None:
-        nonlocal left
-        left -= 1
-        room.release()
-        if left == 0:
-            done.set_result(None)
-
-    def schedule() -> None:
-        for _ in range(operations):
-            room.acquire()
-            loop.call_soon_threadsafe(step)
-
-    thread = threading.Thread(target=schedule)
-    thread.start()
-    await done
-    thread.join()
-
-
-LOOP_JOBS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
-    "call_soon": call_soon,
-    "call_later": call_later,
-    "timer_cancel": timer_cancel,
-    "sleep0": sleep0,
-    "gather": gather,
-    "threadsafe": threadsafe,
 }
