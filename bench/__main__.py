@@ -27,7 +27,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.25, help="how long a round is (0.25)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's numbers there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="write a picture (SVG) there: each row against uvloop")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write a picture (SVG) of the rows there")
     parser.add_argument("--list", action="store_true", help="list the rows and end")
     options = parser.parse_args()
     if options.rounds < 1 or options.seconds <= 0:

@@ -16,9 +16,9 @@ from typing import Any
 
 from bench import floor
 from bench.contenders import FLOOR, loop_factory
-from bench.servers import SERVERS
 from bench.http_servers import HTTP_SERVERS
 from bench.loop_jobs import LOOP_JOBS, start_and_stop
+from bench.servers import SERVERS
 
 
 def say(answer: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
@@ -20,7 +21,7 @@ def listen() -> socket.socket:
 
 
 async def serve_uvicorn(announce: Announce) -> None:
-    import uvicorn
+    uvicorn = importlib.import_module("uvicorn")
 
     async def application(
         scope: dict[str, Any],
@@ -40,9 +41,9 @@ async def serve_uvicorn(announce: Announce) -> None:
 
 
 async def serve_aiohttp(announce: Announce) -> None:
-    from aiohttp import web
+    web = importlib.import_module("aiohttp.web")
 
-    async def handler(request: web.Request) -> web.Response:
+    async def handler(request: Any) -> Any:
         return web.Response(body=BODY)
 
     application = web.Application()

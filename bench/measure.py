@@ -155,6 +155,7 @@ class Child:
         return self.size("smaps_rollup", "Rss")
 
     def size(self, file: str, name: str) -> int:
+        """A size that one of the process's files under ``/proc`` tells, in bytes."""
         try:
             for line in Path(f"/proc/{self.process.pid}/{file}").read_text().splitlines():
                 if line.startswith(f"{name}:"):

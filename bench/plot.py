@@ -1,4 +1,4 @@
-"""The results as a picture: for each row how many times less than uvloop we use, with the others and the floor beside."""
+"""The results as a picture: how many times less than uvloop we use, with the others and the floor beside."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def svg(measured: list[Measured]) -> str:
     height = HEAD_HEIGHT + len(shown) * ROW_HEIGHT + FOOT_HEIGHT
     bottom = height - FOOT_HEIGHT
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif"',
+        ' font-size="12">',
         f'<rect width="{WIDTH}" height="{height}" rx="6" fill="#ffffff"/>',
         text(12, 20, f"{MEASURE}'s CPU (or memory) over each loop's own: further right is less", weight="bold"),
         legend(),

@@ -40,10 +40,9 @@ class Row:
 
 
 def echo(job: str, title: str, connections: int, kib_each: int, target: float | None = None) -> Row:
-    plural = "connection" if connections == 1 else "connections"
     return Row(
         f"tcp-{job}-{kib_each}k-{connections}",
-        f"{title}, {kib_each} KiB × {connections} {plural}",
+        f"{title}, {kib_each:,} KiB × {connections:,}",
         "round trip",
         "server",
         job,
@@ -63,15 +62,13 @@ def tls_echo(job: str, title: str, connections: int, kib_each: int, target: floa
 def visits(name: str, title: str, job: str, protocol: Protocol, target: float | None = None) -> Row:
     """A connection for each byte there and back, one after the other."""
     contenders = (*TLS_LOOPS, FLOOR) if job.startswith("tls-") else SERVER_CONTENDERS
-    return Row(
-        name, title, "connection", "server", job, 1, 1, protocol=protocol, contenders=contenders, target=target
-    )
+    return Row(name, title, "connection", "server", job, 1, 1, protocol=protocol, contenders=contenders, target=target)
 
 
 def http_server(job: str, title: str, target: float | None = None) -> Row:
     return Row(
         f"http-{job}-10",
-        f"HTTP server, {title}, 1 KiB × 10 connections",
+        f"HTTP, {title}, 1 KiB × 10",
         "request",
         "server",
         job,
@@ -94,17 +91,17 @@ ROWS: tuple[Row, ...] = (
     echo("protocol", "TCP echo, protocol", 1000, 1, target=1.2),
     echo("protocol", "TCP echo, protocol", 10, 64, target=1.7),
     echo("protocol", "TCP echo, protocol", 10, 256, target=1.7),
-    echo("protocol", "TCP bulk (op/s is MiB/s each way), protocol", 1, 1024, target=1.5),
+    echo("protocol", "TCP bulk, protocol", 1, 1024, target=1.5),
     echo("buffered", "TCP echo, buffered protocol", 10, 1, target=1.8),
     echo("buffered", "TCP echo, buffered protocol", 100, 1, target=1.8),
     echo("streams", "TCP echo, streams", 10, 1, target=2.0),
     echo("streams", "TCP echo, streams", 100, 1, target=2.0),
     echo("streams", "TCP echo, streams", 1000, 1, target=2.0),
-    echo("sock", "TCP echo, sock_recv and sock_sendall", 10, 1, target=5.0),
-    echo("sock", "TCP echo, sock_recv and sock_sendall", 100, 1, target=5.0),
+    echo("sock", "TCP echo, sock_recv, sock_sendall", 10, 1, target=5.0),
+    echo("sock", "TCP echo, sock_recv, sock_sendall", 100, 1, target=5.0),
     visits("tcp-connect", "TCP connections, a byte there and back each", "protocol", "connections", target=1.3),
     replace(
-        echo("protocol", "TCP, memory of an idle connection", 10_000, 1),
+        echo("protocol", "TCP, memory of a connection", 10_000, 1),
         name="tcp-idle-10000",
         operation="connection",
         kind="memory",
@@ -115,7 +112,7 @@ ROWS: tuple[Row, ...] = (
     tls_echo("tls-protocol", "TLS echo, protocol", 10, 1, target=2.5),
     tls_echo("tls-protocol", "TLS echo, protocol", 10, 64, target=2.0),
     tls_echo("tls-streams", "TLS echo, streams", 10, 1, target=2.0),
-    tls_echo("tls-protocol", "TLS bulk (op/s is MiB/s each way), protocol", 1, 1024, target=2.0),
+    tls_echo("tls-protocol", "TLS bulk, protocol", 1, 1024, target=2.0),
     visits("tls-handshakes", "TLS connections, a full handshake each", "tls-protocol", "handshakes", target=2.0),
     visits("tls-resumptions", "TLS connections, each resuming a session", "tls-protocol", "resumptions", target=2.0),
     http_server("uvicorn", "uvicorn with httptools", target=1.2),
@@ -130,7 +127,7 @@ ROWS: tuple[Row, ...] = (
     loop("threadsafe", "call_soon_threadsafe from another thread", "callback", 20_000, target=1.5),
     loop("executor", "run_in_executor, one at a time", "call", 2_000, target=1.3),
     loop("subprocess", "create_subprocess_exec and wait", "program", 100, target=5.0),
-    loop("subprocess_pipe", "create_subprocess_exec, its output read by a pipe", "program", 100, target=5.0),
+    loop("subprocess_pipe", "create_subprocess_exec, output by a pipe", "program", 100, target=5.0),
     loop("start_and_stop", "a new loop, run and closed", "loop", 200),
     Row(
         "http_get",

@@ -47,7 +47,7 @@ class EchoBufferedProtocol(asyncio.BufferedProtocol):
     transport: asyncio.Transport
 
     def __init__(self) -> None:
-        self.buffer = memoryview(bytearray(READ_SIZE))
+        self.buffer = memoryview(bytearray(64 * 1024))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
