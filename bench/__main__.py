@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from bench import contenders, machine, plot, programs, report, rows
 from bench.measure import Harness
@@ -26,6 +27,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=9, help="counted rounds of each contender (9)")
     parser.add_argument("--seconds", type=float, default=0.25, help="how long a round is (0.25)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's numbers there")
+    parser.add_argument(
+        "--saved", type=Path, nargs="+", default=[], metavar="FILE", help="show what --json wrote, and measure nothing"
+    )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a picture (SVG) of the rows there")
     parser.add_argument("--list", action="store_true", help="list the rows and end")
@@ -39,31 +43,44 @@ def main() -> int:
     options = arguments()
     try:
         chosen = rows.select(options.only)
-    except ValueError as error:
+        saved = saved_results(options.saved) if options.saved else None
+    except (OSError, ValueError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     if options.list:
         for row in chosen:
             print(f"{row.name:<20}{row.title}")
         return 0
-    taking_part = [*contenders.TLS_LOOPS, contenders.FLOOR, *contenders.CLIENTS]
-    versions = {name: found for name in taking_part if (found := contenders.version(name)) is not None}
-    facts = machine.facts()
-    about = f"{machine.in_words(facts)}\n{'; '.join(sorted(set(versions.values())))}"
-    print(about)
-    if facts["load_average"] > 0.5:
-        print("note: the machine is busy with something else, which adds to the spread")
-    measured = measure(options, chosen, versions)
+    if saved:
+        about, measured = saved
+    else:
+        facts, versions = machine.facts(), contenders.versions()
+        about = in_words(facts, versions)
+        print(about)
+        if facts["load_average"] > 0.5:
+            print("note: the machine is busy with something else, which adds to the spread")
+        measured = measure(options, chosen, versions)
+        if options.json:
+            options.json.write_text(json.dumps(report.to_json(facts, versions, measured), indent=1))
     tables = report.markdown(measured)
     print(f"\nWhat the others cost, as a multiple of ours:\n\n{tables}")
-    if options.json:
-        options.json.write_text(json.dumps(report.to_json(facts, versions, measured), indent=1))
     if options.markdown:
         options.markdown.write_text(f"{about}\n\n{tables}\n")
     if options.plot:
         options.plot.write_text(plot.svg(measured))
     failed = [results for _, results in measured if (ours := report.result_of(report.OURS, results)) and ours.error]
     return 1 if failed else 0
+
+
+def saved_results(files: list[Path]) -> tuple[str, list[report.Measured]]:
+    """What was measured in one run or more, and about where."""
+    saved = [json.loads(file.read_text()) for file in files]
+    about = [in_words(each["machine"], each["versions"]) for each in saved]
+    return "\n".join(dict.fromkeys(about)), [row for each in saved for row in report.from_json(each)]
+
+
+def in_words(facts: dict[str, Any], versions: dict[str, str]) -> str:
+    return f"{machine.in_words(facts)}\n{'; '.join(sorted(set(versions.values())))}"
 
 
 def measure(options: argparse.Namespace, chosen: list[rows.Row], versions: dict[str, str]) -> list[report.Measured]:

@@ -86,3 +86,8 @@ def version(name: str) -> str | None:
         )
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def versions() -> dict[str, str]:
+    """The versions of all that are installed, by name."""
+    return {name: found for name in [*TLS_LOOPS, FLOOR, *CLIENTS] if (found := version(name)) is not None}

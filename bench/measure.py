@@ -93,6 +93,8 @@ class Child:
             stderr=self.errors,
             text=True,
             cwd=ROOT,
+            # Where the scheduler shares the cores out by sessions, a contender is one of its own beside what else runs.
+            start_new_session=True,
             # A process of one thread, that execs at once: nothing there that the fork could leave locked.
             preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
         )

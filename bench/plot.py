@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 from bench.contenders import FLOOR
 from bench.measure import Result
-from bench.report import MEASURE, OURS, Measured, ratio, result_of
+from bench.report import MEASURE, OURS, Measured, ratio_between
 
 WIDTH, LABEL_WIDTH, MARGIN = 900, 380, 30
 HEAD_HEIGHT, ROW_HEIGHT, FOOT_HEIGHT = 56, 22, 20
@@ -71,8 +71,7 @@ def legend() -> str:
 
 def speed(results: list[Result], name: str) -> float | None:
     """How many times what a contender costs uvloop costs."""
-    measure, contender = result_of(MEASURE, results), result_of(name, results)
-    return ratio(contender, measure) if measure and contender else None
+    return ratio_between(results, name, MEASURE)
 
 
 def place(value: float) -> float:

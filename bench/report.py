@@ -6,8 +6,9 @@ import dataclasses
 import statistics
 from typing import Any
 
-from bench.measure import Result
-from bench.rows import Row
+from bench.contenders import FLOOR
+from bench.measure import Result, Sample
+from bench.rows import ROWS, Row
 
 Measured = tuple[Row, list[Result]]
 
@@ -18,9 +19,9 @@ OURS = "aioxide"
 MEASURE = "uvloop"
 
 
-def ratio(ours: Result, other: Result) -> float | None:
-    """How many times what ours costs another contender costs: the median over the rounds."""
-    pairs = zip(ours.samples, other.samples, strict=False)
+def ratio(base: Result, other: Result) -> float | None:
+    """How many times what one contender costs another costs: the median over the rounds."""
+    pairs = zip(base.samples, other.samples, strict=False)
     ratios = [theirs.cost / mine.cost for mine, theirs in pairs]
     return statistics.median(ratios) if ratios else None
 
@@ -33,10 +34,15 @@ def result_of(name: str, results: list[Result]) -> Result | None:
     return next((result for result in results if result.contender == name), None)
 
 
+def ratio_between(results: list[Result], one: str, other: str) -> float | None:
+    """The other contender's cost over the one's, where both were measured."""
+    base, compared = result_of(one, results), result_of(other, results)
+    return ratio(base, compared) if base and compared else None
+
+
 def ratio_to_ours(results: list[Result], name: str) -> float | None:
     """A contender's cost over ours, where both were measured."""
-    ours, other = result_of(OURS, results), result_of(name, results)
-    return ratio(ours, other) if ours and other else None
+    return ratio_between(results, OURS, name)
 
 
 def cost(row: Row, result: Result, digits: int) -> str:
@@ -81,8 +87,9 @@ def markdown(measured: list[Measured]) -> str:
 def markdown_table(measured: list[Measured]) -> str:
     present = {result.contender for _, results in measured for result in results}
     others = [name for name in measured[0][0].contenders if name in present and name != OURS]
-    has_targets = any(row.target for row, _ in measured)
-    head = ["row", f"{OURS}, CPU µs/op", "spread", "op/s", "p99 µs", *others, *(["target"] if has_targets else [])]
+    has_targets, has_floor = any(row.target for row, _ in measured), FLOOR in others
+    head = ["row", f"{OURS}, CPU µs/op", "spread", "op/s", "p99 µs", *others]
+    head += ["limit"] * has_floor + ["target"] * has_targets
     lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
     for row, results in measured:
         ours = result_of(OURS, results)
@@ -97,6 +104,8 @@ def markdown_table(measured: list[Measured]) -> str:
                 number(ours.median("latency_p99"), 1e6, 0),
             ]
         cells += [other_cell(results, name) for name in others]
+        if has_floor:
+            cells.append(number(ratio_between(results, FLOOR, MEASURE), unit="×"))
         if has_targets:
             cells.append(target_cell(row, results))
         lines.append(f"| {' | '.join(cells)} |")
@@ -143,3 +152,20 @@ def to_json(machine: dict[str, Any], versions: dict[str, str], measured: list[Me
             }
         )
     return {"format": 2, "machine": machine, "versions": versions, "rows": rows}
+
+
+def from_json(saved: dict[str, Any]) -> list[Measured]:
+    """The rows that ``to_json`` was given.
+
+    Raises:
+        ValueError: it is of another format, or has a row that there is no more.
+    """
+    by_name = {row.name: row for row in ROWS}
+    if saved.get("format") != 2 or not all(row["name"] in by_name for row in saved["rows"]):
+        raise ValueError("these results are of another version of the benchmark")
+    return [(by_name[row["name"]], [saved_result(each) for each in row["contenders"]]) for row in saved["rows"]]
+
+
+def saved_result(saved: dict[str, Any]) -> Result:
+    samples = [Sample(**sample) for sample in saved["samples"]]
+    return Result(saved["contender"], samples, saved["peak_memory_bytes"], saved["error"])
