@@ -3,7 +3,7 @@ import contextvars
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
-from typing import Any, Literal, Self, TypeAlias, TypeVar, TypeVarTuple, final
+from typing import Any, Literal, Self, TypeAlias, TypeVar, TypeVarTuple, final, overload
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -452,6 +452,36 @@ class HttpClient:
         max_redirects: int = 0,
         hedge_after: float | None = None,
     ) -> FetchMany: ...
+    @overload
+    def open_websocket(
+        self,
+        loop: None,
+        url: str,
+        headers: list[tuple[bytes, bytes]],
+        settings: Any,
+        *,
+        connect_timeout: float | None,
+        read_timeout: float | None,
+        write_timeout: float | None,
+        pool_timeout: float | None,
+        total_timeout: float | None,
+        server_name: str | None = None,
+    ) -> RawResponse: ...
+    @overload
+    def open_websocket(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        url: str,
+        headers: list[tuple[bytes, bytes]],
+        settings: Any,
+        *,
+        connect_timeout: float | None,
+        read_timeout: float | None,
+        write_timeout: float | None,
+        pool_timeout: float | None,
+        total_timeout: float | None,
+        server_name: str | None = None,
+    ) -> Awaitable[RawResponse]: ...
     def close(self) -> None: ...
     def statistics(self) -> dict[str, int]: ...
 
@@ -476,9 +506,29 @@ class RawResponse:
     @property
     def timings(self) -> dict[str, float]: ...
     def connection_info(self, name: str) -> Any: ...
+    def take_websocket(self) -> RawWebSocket | None: ...
     def read_chunk(self) -> Awaitable[bytes]: ...
     def read_chunk_blocking(self) -> bytes: ...
     def close(self) -> None: ...
+
+@final
+class RawWebSocket:
+    @property
+    def subprotocol(self) -> str | None: ...
+    @property
+    def closed(self) -> tuple[int, str] | None: ...
+    def receive(self) -> WebSocketOperation: ...
+    def send(self, data: str | bytes) -> WebSocketOperation: ...
+    def ping(self, payload: bytes) -> WebSocketOperation: ...
+    def close(self, code: int, reason: str) -> WebSocketOperation: ...
+    def abort(self) -> None: ...
+
+@final
+class WebSocketOperation:
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def wait(self, timeout: float | None = None) -> Any: ...
 
 @final
 class FetchMany:

@@ -12,7 +12,7 @@ from typing import Any
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset
+from h2.events import ConnectionTerminated, DataReceived, RequestReceived, StreamEnded, StreamReset
 from h2.exceptions import NoSuchStreamError, ProtocolError, StreamIDTooLowError
 from h2.settings import SettingCodes
 from tests.http.listening import Listener
@@ -42,11 +42,14 @@ class Connection:
         self.unsent: dict[int, bytes] = {}
         self.served = 0
         self.resets: list[int] = []
+        self.going_away: ErrorCodes | int | None = None
+        self.said_goodbye = False
 
     def run(self) -> None:
         self.h2.initiate_connection()
         self.h2.update_settings(self.server.settings)
         self.flush()
+        # Over TLS an end without close_notify is an error.
         while data := self.transport.recv(65_536):
             for event in self.h2.receive_data(data):
                 if isinstance(event, RequestReceived):
@@ -56,6 +59,8 @@ class Connection:
                     if event.stream_id in self.requests:
                         self.requests[event.stream_id].body += event.data
                     self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                elif isinstance(event, ConnectionTerminated):
+                    self.going_away = event.error_code
                 elif isinstance(event, StreamReset):
                     self.resets.append(event.stream_id)
                     self.requests.pop(event.stream_id, None)
@@ -66,6 +71,7 @@ class Connection:
                     self.server.respond(self, self.requests[event.stream_id])
             self.pump()
             self.flush()
+        self.said_goodbye = True
 
     def answer(self, request: Request, body: bytes = b"", status: int = 200) -> None:
         """Answer a request; the body is sent as the client takes it."""
@@ -122,6 +128,7 @@ class Http2Server(Listener):
         self.connections: list[Connection] = []
         self.requests: list[Request] = []
         self.peak = 0
+        self.connection_class = Connection
         self.respond: Callable[[Connection, Request], None] = lambda connection, request: connection.answer(
             request, bytes(request.body) or request.path.encode()
         )
@@ -135,9 +142,9 @@ class Http2Server(Listener):
             if self.context is None:
                 transport = accepted
             else:
-                transport = self.context.wrap_socket(accepted, server_side=True)
+                transport = self.context.wrap_socket(accepted, server_side=True, suppress_ragged_eofs=False)
             with transport:
-                connection = Connection(self, transport)
+                connection = self.connection_class(self, transport)
                 self.connections.append(connection)
                 connection.run()
 

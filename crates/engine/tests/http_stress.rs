@@ -1,26 +1,17 @@
 //! Random cancellation must leave the pool whole: no slot lost, no waiter forgotten, no descriptor kept.
 
+mod random;
+
 use std::time::Duration;
 
 use aioxide::EventLoop;
 use aioxide::http::{Client, Limits, Request, Server, ServerOptions};
+use random::Random;
 
 /// `make stress` asks for more rounds, 20 of which make 100,000 requests.
 fn requests() -> u64 {
     let rounds = std::env::var("AIOXIDE_STRESS_ROUNDS").map(|text| text.parse::<u64>());
     5000 * rounds.map_or(1, |rounds| rounds.expect("AIOXIDE_STRESS_ROUNDS is a number"))
-}
-
-/// A small generator, so that a printed seed tells the whole story (Marsaglia's xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
 }
 
 fn seed() -> u64 {
@@ -56,12 +47,14 @@ fn drop_anywhere(max_per_host: Option<usize>) {
         .block_on(async move {
             let mut tasks = Vec::new();
             for number in 0..requests() {
-                let server = &servers[random.below(3) as usize];
-                let path = paths[random.below(paths.len() as u64) as usize];
+                let server = &servers[random.below(3)];
+                let path = random.pick(&paths);
                 let mut request = Request::get(&format!("{}{path}", server.url())).unwrap();
-                request.max_redirects = random.below(4) as u32;
-                request.timeouts.total = (random.below(4) == 0).then(|| Duration::from_micros(random.below(3000)));
-                request.timeouts.pool = (random.below(4) == 0).then(|| Duration::from_micros(random.below(3000)));
+                request.max_redirects = u32::try_from(random.below(4)).unwrap();
+                request.timeouts.total =
+                    (random.below(4) == 0).then(|| Duration::from_micros(random.below(3000) as u64));
+                request.timeouts.pool =
+                    (random.below(4) == 0).then(|| Duration::from_micros(random.below(3000) as u64));
                 let chunks = random.below(3);
                 let client = running.clone();
                 tasks.push(handle.spawn(async move {
@@ -73,11 +66,11 @@ fn drop_anywhere(max_per_host: Option<usize>) {
                     while let Ok(Some(_)) = response.chunk().await {}
                 }));
                 if random.below(3) == 0 {
-                    let victim = random.below(tasks.len() as u64) as usize;
+                    let victim = random.below(tasks.len());
                     drop(tasks.swap_remove(victim));
                 }
                 if number % 16 == 0 {
-                    handle.sleep(Duration::from_micros(random.below(1500))).await;
+                    handle.sleep(Duration::from_micros(random.below(1500) as u64)).await;
                 }
                 let statistics = running.statistics();
                 assert!(statistics.open <= 7, "never more connections than allowed: {statistics:?}");

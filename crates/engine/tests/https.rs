@@ -1,5 +1,7 @@
 //! TLS by rustls: the session behind the policy's trait, the stream for futures, and https in the client.
 
+mod random;
+
 use std::io::{Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream};
@@ -9,6 +11,7 @@ use std::time::Duration;
 use aioxide::EventLoop;
 use aioxide::http::{Body, Client, ErrorKind, Phase, Request, Settings};
 use aioxide::transport::tls::{Progress, RustlsConnector, RustlsSession, Session, encrypt, receive};
+use random::Random;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
@@ -34,15 +37,6 @@ fn configurations(name: &str, versions: Versions) -> (Arc<ClientConfig>, Arc<Ser
         .with_single_cert(vec![certificate], key)
         .unwrap();
     (Arc::new(client), Arc::new(server))
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % limit
-    }
 }
 
 /// Moves what one session has for the other, cut into random pieces; what they decrypt to is appended to `plaintext`.

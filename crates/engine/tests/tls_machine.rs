@@ -2,32 +2,21 @@
 //! that splits, delays, corrupts and cuts. `AIOXIDE_FUZZ_RUNS=100000` runs more; a failure names its seed, which
 //! `AIOXIDE_FUZZ_SEED` begins with.
 
+mod random;
+
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 
 use aioxide::transport::tls::{
     AtEnd, Closing, Connection, FlowChange, Input, Phase, Progress, Received, Session, encrypt, receive,
 };
+use random::{Random, fuzz};
 
 const OUTPUT_BYTES_MAX: usize = 3000;
 const RECORD_BYTES_MAX: usize = 700;
 const HELLO: u8 = 1;
 const DATA: u8 = 2;
 const GOODBYE: u8 = 3;
-
-/// A stream of bytes that are as random as they need be.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % bound.max(1)
-    }
-
-    fn one_in(&mut self, bound: usize) -> bool {
-        self.below(bound) == 0
-    }
-}
 
 /// Records of a kind, a length and a number, masked by that number: one that is lost, doubled or changed is noticed.
 #[derive(Default)]
@@ -386,8 +375,7 @@ fn settle(random: &mut Random, peers: &mut [Peer; 2], is_corrupt: bool) {
     panic!("it does not end: {:?}", peers.each_ref().map(|peer| peer.connection.phase()));
 }
 
-fn one_run(seed: u64) {
-    let mut random = Random(seed);
+fn one_run(random: &mut Random) {
     let faults = random.below(4);
     let mut peers = [Peer::default(), Peer::default()];
     for peer in &mut peers {
@@ -399,9 +387,9 @@ fn one_run(seed: u64) {
     for _ in 0..random.below(300) {
         let which = random.below(2);
         if random.one_in(2) {
-            is_corrupt |= deliver(&mut random, &mut peers, which, faults == 1);
+            is_corrupt |= deliver(random, &mut peers, which, faults == 1);
         } else {
-            act(&mut random, &mut peers[which]);
+            act(random, &mut peers[which]);
         }
         peers.iter_mut().for_each(Peer::check);
         if faults == 2 && random.one_in(200) {
@@ -416,7 +404,7 @@ fn one_run(seed: u64) {
     }
     let is_cut = peers.iter().any(|peer| peer.connection.is_input_ended());
     peers[random.below(2)].close();
-    settle(&mut random, &mut peers, is_corrupt);
+    settle(random, &mut peers, is_corrupt);
     for (peer, other) in [(&peers[0], &peers[1]), (&peers[1], &peers[0])] {
         assert!(peer.heard.len() <= other.wrote.len() && other.wrote.starts_with(&peer.heard), "not what was written");
         let may_fail = is_corrupt || is_cut || other.error.is_some() || !peer.is_eof_told && !other.is_eof_told;
@@ -426,10 +414,5 @@ fn one_run(seed: u64) {
 
 #[test]
 fn random_events_between_two_peers() {
-    let number = |name| std::env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
-    let first = number("AIOXIDE_FUZZ_SEED").unwrap_or(1);
-    for seed in first..first + number("AIOXIDE_FUZZ_RUNS").unwrap_or(1000) {
-        let run = std::panic::catch_unwind(|| one_run(seed));
-        assert!(run.is_ok(), "seed {seed}: AIOXIDE_FUZZ_SEED={seed} AIOXIDE_FUZZ_RUNS=1 runs it again");
-    }
+    fuzz(1000, one_run);
 }

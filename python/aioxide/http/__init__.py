@@ -48,6 +48,10 @@ from ._exceptions import (
     TooManyRedirects,
     TransportError,
     UnsupportedProtocol,
+    WebSocketDisconnect,
+    WebSocketError,
+    WebSocketInvalidTypeReceived,
+    WebSocketUpgradeError,
     WriteError,
     WriteTimeout,
 )
@@ -64,6 +68,7 @@ from ._transports.base import AsyncBaseTransport, BaseTransport
 from ._transports.default import HTTPTransport
 from ._transports.mock import MockTransport
 from ._urls import URL
+from ._websocket import AsyncWebSocketSession, WebSocketSession
 
 if TYPE_CHECKING:
     from ._async import AsyncClient
@@ -85,6 +90,7 @@ __all__ = [
     "AsyncByteStream",
     "AsyncClient",
     "AsyncHTTPTransport",
+    "AsyncWebSocketSession",
     "Auth",
     "BaseTransport",
     "BasicAuth",
@@ -141,6 +147,11 @@ __all__ = [
     "TransportError",
     "UnsupportedProtocol",
     "WSGITransport",
+    "WebSocketDisconnect",
+    "WebSocketError",
+    "WebSocketInvalidTypeReceived",
+    "WebSocketSession",
+    "WebSocketUpgradeError",
     "WriteError",
     "WriteTimeout",
     "alias_httpx",

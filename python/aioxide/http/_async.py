@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ._auth import AuthTypes, authenticate_once
-from ._client import BaseClient, EventHook, Exchange, Step
+from ._client import EventHook, Exchange, Step
 from ._config import (
     DEFAULT_LIMITS,
     DEFAULT_MAX_REDIRECTS,
@@ -35,6 +35,7 @@ from ._streams import AsyncBody
 from ._transports.base import AsyncBaseTransport
 from ._transports.default_async import AsyncHTTPTransport, is_native
 from ._urls import URLTypes
+from ._websocket_client import AsyncWebSocketOpening
 from ._wire import with_request
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 _NOT_GATHERED = "gather_get does not support a client's follow_redirects=, retry=, cache= and event_hooks= yet"
 
 
-class AsyncClient(BaseClient):
+class AsyncClient(AsyncWebSocketOpening):
     """An HTTP client for coroutines, with httpx's parameters. Connections are kept and used again.
 
     On aioxide's loop a request runs as a Rust future on the loop's own thread; on another asyncio loop it runs on a
@@ -458,7 +459,8 @@ class AsyncClient(BaseClient):
     async def _perform(self, step: Step, stream: bool) -> Any:
         kind, subject, argument = step
         if kind == "send":
-            return await self._send_one(subject, stream)
+            send = self._open_websocket if "websocket" in subject.extensions else self._send_one
+            return await send(subject, stream)
         if kind == "hook":
             result = subject(argument)
             return await result if hasattr(result, "__await__") else result

@@ -225,8 +225,9 @@ class BaseClient:
         total: dict[str, int] = {}
         for transport in self._transports():
             if isinstance(transport, NativeTransport):
-                for name, value in transport._core.statistics().items():
-                    total[name] = total.get(name, 0) + value
+                for core in transport._cores:
+                    for name, value in core.statistics().items():
+                        total[name] = total.get(name, 0) + value
         return total
 
     def build_request(

@@ -11,6 +11,7 @@ HTTPError
 │   │   └── UnsupportedProtocol
 │   ├── DecodingError
 │   └── TooManyRedirects
+├── WebSocketError: WebSocketDisconnect, WebSocketInvalidTypeReceived, WebSocketUpgradeError
 └── HTTPStatusError
 InvalidURL
 CookieConflict
@@ -56,6 +57,10 @@ __all__ = [
     "TooManyRedirects",
     "TransportError",
     "UnsupportedProtocol",
+    "WebSocketDisconnect",
+    "WebSocketError",
+    "WebSocketInvalidTypeReceived",
+    "WebSocketUpgradeError",
     "WriteError",
     "WriteTimeout",
 ]
@@ -173,6 +178,41 @@ class DecodingError(RequestError):
 
 class TooManyRedirects(RequestError):  # noqa: N818 - httpx's name
     """More redirects than ``max_redirects`` were answered in a row."""
+
+
+class WebSocketError(HTTPError):
+    """Whatever can go wrong with a WebSocket, beyond what can with every request."""
+
+
+class WebSocketUpgradeError(WebSocketError):
+    """The server did not agree to a WebSocket; `response` is what it answered instead, its body read."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(f"{response.url.host}: the server answered {response.status_code} instead of a WebSocket")
+        self._request = response.request
+        self.response = response
+
+
+class WebSocketDisconnect(WebSocketError):  # noqa: N818 - httpx2's name
+    """The WebSocket has ended.
+
+    `code` is that of the server's close frame: 1000 for a normal end, 1001 for a server that goes away, and so on (RFC
+    6455, section 7.4); 1005 when that has none, 1006 when the connection broke without one. 1002, 1007 and 1009 also
+    stand for what the server did wrong, and was told. `reason` is the server's, or says what was wrong.
+    """
+
+    def __init__(self, code: int = 1000, reason: str | None = None) -> None:
+        super().__init__(f"the WebSocket is closed ({code}{': ' if reason else ''}{reason or ''})")
+        self.code = code
+        self.reason = reason or ""
+
+
+class WebSocketInvalidTypeReceived(WebSocketError):  # noqa: N818 - httpx2's name
+    """The message, which is in `message`, is not of the type that was asked for."""
+
+    def __init__(self, message: object) -> None:
+        super().__init__(f"a message of type {type(message).__name__} was not expected")
+        self.message = message
 
 
 class HTTPStatusError(HTTPError):

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ._auth import AuthTypes
-from ._client import BaseClient, EventHook, Exchange, Step
+from ._client import EventHook, Exchange, Step
 from ._config import (
     DEFAULT_LIMITS,
     DEFAULT_MAX_REDIRECTS,
@@ -33,6 +33,7 @@ from ._streams import BlockingBody
 from ._transports.base import BaseTransport
 from ._transports.default import HTTPTransport, is_native
 from ._urls import URLTypes
+from ._websocket_client import WebSocketOpening
 from ._wire import with_request
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from ._cache.cache import Cache
 
 
-class Client(BaseClient):
+class Client(WebSocketOpening):
     """An HTTP client for blocking code, with httpx's parameters. Connections are kept and used again.
 
     One client serves any number of threads at once; the interpreter is free for others while a call waits. Inside a
@@ -449,7 +450,8 @@ class Client(BaseClient):
     def _perform(self, step: Step, stream: bool) -> Any:
         kind, subject, argument = step
         if kind == "send":
-            return self._send_one(subject, stream)
+            send = self._open_websocket if "websocket" in subject.extensions else self._send_one
+            return send(subject, stream)
         if kind == "hook":
             return subject(argument)
         if kind == "sleep":

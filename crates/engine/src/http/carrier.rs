@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 
 use super::connection::{Connection, explain};
 use super::dial::Dialer;
-use super::error::{Error, Result};
+use super::error::{Error, ErrorKind, Result};
 use super::http2::Http2;
 use super::io::Traffic;
 use super::phases::Phases;
@@ -57,6 +57,10 @@ impl Carrier {
     /// Makes a connection for a request, and speaks on it what both ends have settled on.
     pub async fn open(dialer: Dialer<'_>, request: &Request, phases: &mut Phases) -> Result<Self> {
         let dialed = dialer.dial(&request.url, request.server_name.as_deref(), phases).await?;
+        if dialed.speaks_http2 && request.websocket.is_some() {
+            let detail = "the connection speaks HTTP/2, and a WebSocket begins with HTTP/1.1";
+            return Err(phases.error(ErrorKind::UnsupportedProtocol, detail));
+        }
         if dialed.speaks_http2 {
             Ok(Self::stream_of(Http2::open(dialer.handle, dialed, phases).await?))
         } else {

@@ -5,8 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use url::Url;
-
 use super::carrier::Carrier;
 use super::connection::Connection;
 use super::dial::{Dialer, Sockets};
@@ -109,9 +107,9 @@ impl From<Limits> for Settings {
 }
 
 impl Inner {
-    fn dialer(&self, url: &Url) -> Dialer<'_> {
+    fn dialer(&self, request: &Request) -> Dialer<'_> {
         let proxy = self.proxy.as_deref().filter(|_| self.sockets.unix_path.is_none());
-        let route = Route::new(url, proxy);
+        let route = Route::new(&request.url, proxy, request.websocket.is_none());
         Dialer { handle: &self.handle, route, tls: self.tls.as_deref(), http2: self.http2, sockets: &self.sockets }
     }
 }
@@ -235,10 +233,10 @@ impl Client {
         let mut acquire = pool.acquire(&request.pool_key(), now);
         let mut phases = Box::new(Phases::begin(handle, &request, acquire.name(), now));
         let mut redirects = 0;
-        loop {
-            let answer = exchange(self.0.dialer(&request.url), pool, acquire, &mut request, &mut phases).await?;
+        let mut answer = loop {
+            let answer = exchange(self.0.dialer(&request), pool, acquire, &mut request, &mut phases).await?;
             if request.max_redirects == 0 {
-                return Ok(Response::new(answer, request.url, redirects, phases, in_flight));
+                break answer;
             }
             let status = answer.head.status;
             let target = redirect::location(status, &answer.head.headers, &request.url)?;
@@ -246,7 +244,7 @@ impl Client {
             let Some(target) =
                 target.filter(|_| !(request.body.is_spent() && redirect::keeps_body(status, &request.method)))
             else {
-                return Ok(Response::new(answer, request.url, redirects, phases, in_flight));
+                break answer;
             };
             if redirects == request.max_redirects {
                 let detail = format!("more than {redirects} redirects");
@@ -259,6 +257,12 @@ impl Client {
             check_tls(&request.url, tls.is_some())?;
             acquire = pool.acquire(&request.pool_key(), now_ns());
             phases.name = acquire.name();
+        };
+        let handshake = answer.handshake.take();
+        let response = Response::new(answer, request.url, redirects, phases, in_flight);
+        match request.websocket.zip(handshake) {
+            Some((options, handshake)) => Box::pin(response.upgrade(handle, &options, &handshake)).await,
+            None => Ok(response),
         }
     }
 }
@@ -297,8 +301,9 @@ async fn exchange(
                 Some(carrier) => carrier,
                 None => Box::pin(open(dialer, &mut lease, request, phases)).await?,
             };
+            let handshake = head.handshake.take();
             let failed = match carrier.exchange(head, request, phases).await {
-                Ok(response) => return Ok(Answer::new(response, carrier, lease)),
+                Ok(response) => return Ok(Answer::new(response, carrier, lease, handshake)),
                 Err(failed) => failed,
             };
             let is_safe = failed.is_unprocessed && repeats < REPEATS_MAX && !request.body.is_spent();

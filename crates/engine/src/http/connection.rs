@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 
@@ -62,6 +63,11 @@ impl Connection {
         self.stream.is_stale()
     }
 
+    /// Tells the peer that the connection, which is idle, is closed now.
+    pub fn say_goodbye(&self) {
+        self.stream.say_goodbye();
+    }
+
     /// Whether the last exchange has ended such that another may follow.
     pub fn is_reusable(&mut self, context: &mut Context<'_>) -> bool {
         if !self.finished && !self.sender.is_ready() {
@@ -76,6 +82,16 @@ impl Connection {
             // An error here was given to the exchange already, or concerns nobody.
             self.finished = Pin::new(&mut self.driver).poll(context).is_ready();
         }
+    }
+
+    /// The stream, and what was read of it beyond the response that says that no HTTP follows.
+    pub async fn into_upgraded(mut self: Box<Self>) -> (Rc<dyn ByteStream>, Bytes) {
+        if !self.finished {
+            // Its end is that of HTTP; there is no error in it that the response would not have told.
+            let _ended = std::future::poll_fn(|context| Pin::new(&mut self.driver).poll(context)).await;
+        }
+        let Self { driver, stream, .. } = *self;
+        (stream, driver.into_parts().read_buf)
     }
 
     /// Sends a request and waits for the head of the response.

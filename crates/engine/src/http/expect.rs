@@ -1,4 +1,7 @@
 //! `Expect: 100-continue`: the body waits until the server has seen the head (RFC 9110, section 10.1.1).
+//!
+//! That is for HTTP/1.1. A stream of HTTP/2 sends at once: of a body that the server does not want no more than a window
+//! goes, and its refusal stops the rest, without another request on the connection being held up.
 
 use std::future::Future;
 use std::pin::Pin;

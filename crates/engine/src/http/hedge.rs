@@ -73,7 +73,7 @@ pub(super) fn fetch(client: Client, request: Box<Request>, delay: Duration) -> F
 
 /// The same request once more; `None` where it may not be sent twice.
 fn twin(request: &Request) -> Option<Request> {
-    if !request.method.is_idempotent() || request.body.is_once() {
+    if !request.method.is_idempotent() || request.body.is_once() || request.websocket.is_some() {
         return None;
     }
     let Request { method, url, headers, timeouts, max_redirects, sends_first, server_name, .. } = request;

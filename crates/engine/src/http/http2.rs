@@ -1,7 +1,7 @@
 //! A connection that speaks HTTP/2, shared by many requests.
 //!
 //! Unlike one of HTTP/1.1 it is moved by tasks of its own: bytes for one request come between those for others, whoever
-//! polls. They end with the last reference to the [`Http2`].
+//! polls. They end with the last reference to the [`Http2`], once the server was told that it was the last (GOAWAY).
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -10,6 +10,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use h2::Reason;
 use hyper::body::Incoming;
@@ -37,6 +38,8 @@ const HEAD_BYTES_MAX: u32 = 64 * 1024;
 const FIRST_STREAMS_MAX: usize = 1;
 /// After so many reads in a row the rest of the loop has its turn: a peer that floods must not stop it.
 const READS_PER_TURN: u32 = 16;
+/// A server that takes nothing any more is not waited for longer than this when it is told of the end.
+const CLOSING_TIME: Duration = Duration::from_secs(1);
 
 type Driver = http2::Connection<WatchedStream, SentBody, Spawner>;
 
@@ -50,6 +53,7 @@ pub(super) struct Http2 {
     pub addresses: Addresses,
     stream: Rc<dyn ByteStream>,
     traffic: Rc<Traffic>,
+    handle: LoopHandle,
 }
 
 /// What moves a connection.
@@ -158,7 +162,7 @@ impl Http2 {
             Poll::Ready(())
         }));
         tasks.dispatch.replace(Some(dispatch));
-        Ok(Rc::new(Self { sender, tasks, facts, addresses, stream, traffic }))
+        Ok(Rc::new(Self { sender, tasks, facts, addresses, stream, traffic, handle: handle.clone() }))
     }
 
     /// Whether it takes no more requests.
@@ -216,7 +220,13 @@ impl Http2 {
                 && !traffic.body_taken.get();
             match answer.take() {
                 Some(early) if waits => answer = Some(early),
-                Some(Ok(response)) => return Poll::Ready(Ok(response)),
+                Some(Ok(response)) => {
+                    // A server that refuses the request does not want the rest of it either.
+                    if !response.status().is_success() && !traffic.body_taken.get() {
+                        traffic.body_held.set(true);
+                    }
+                    return Poll::Ready(Ok(response));
+                }
                 Some(Err(mut error)) => {
                     let unsent = error.take_message();
                     let error = error.into_error();
@@ -304,7 +314,13 @@ fn is_unprocessed(error: &hyper::Error) -> bool {
 
 impl Drop for Http2 {
     fn drop(&mut self) {
-        // The tasks are dropped by the loop, and with them the socket is closed.
-        drop((self.tasks.dispatch.take(), self.tasks.io.take(), self.tasks.driver.take()));
+        // Without these nobody can send a request any more: whoever reads and writes says so to the server (GOAWAY, then
+        // TLS's close_notify), and ends.
+        drop((self.tasks.dispatch.take(), self.tasks.driver.take()));
+        let Some(io) = self.tasks.io.take() else { return };
+        if self.traffic.failed.get().is_none() {
+            let handle = self.handle.clone();
+            self.handle.spawn(async move { handle.timeout(CLOSING_TIME, io).await }).detach();
+        }
     }
 }

@@ -15,6 +15,7 @@
 //!   io       a stream, TLS or not, as hyper wants to see it
 //!   http2    a connection that many requests share
 //!   expect   a body that waits for the server's word
+//!   websocket  what a connection may become instead
 //!   decoder  what undoes a body's encoding, for whoever wants it undone
 //!   hedge    a second try beside one that takes long
 //!   cache    when a response may be used again, for whoever stores some
@@ -50,6 +51,7 @@ mod server_connection;
 mod server_message;
 mod socks;
 mod tunnel;
+mod websocket;
 
 pub use bytes::Bytes;
 pub use cache::{AskedOfCache, CachePolicy, Exchanged, Field, Reuse, merged_fields, selecting_values, storable_fields};
@@ -69,3 +71,4 @@ pub use request::{Body, BodyError, BodyStream, Request, Timeouts};
 pub use response::{Response, ResponseBody};
 pub use server::{Server, ServerOptions};
 pub use url::Url;
+pub use websocket::{Closed, Closing, Message, Pong, Receive, Refused, Send, Utf8Bytes, WebSocket, WebSocketOptions};

@@ -201,7 +201,9 @@ impl Pool {
             };
             self.publish(&state);
             drop(state);
-            drop(closed);
+            if let Some(closed) = closed {
+                closed.close();
+            }
             return acquire(Progress::Granted(grant));
         }
         if self.has_room(&state, origin) {
@@ -218,7 +220,7 @@ impl Pool {
                 let grant = state.slot_for(origin);
                 self.publish(&state);
                 drop(state);
-                drop(closed);
+                closed.close();
                 return acquire(Progress::Granted(grant));
             }
         }
@@ -309,7 +311,7 @@ impl Pool {
         if !state.turns.is_empty() || self.remote.is_closed() || self.limits.max_keepalive == Some(0) {
             let waker = self.free_slot(&mut state, origin);
             drop(state);
-            drop(connection);
+            connection.close();
             wake(waker);
             return;
         }
@@ -410,12 +412,12 @@ impl State {
     }
 
     /// Takes an idle connection out together with its slot.
-    fn drop_idle(&mut self, key: usize) -> Idle {
+    fn drop_idle(&mut self, key: usize) -> Unused {
         let idle = self.take_idle(key);
         self.origins[idle.origin].open -= 1;
         self.leave_origin(idle.origin);
         self.open -= 1;
-        idle
+        idle.connection
     }
 
     fn open_slot(&mut self, origin: usize) {

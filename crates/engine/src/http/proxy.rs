@@ -180,12 +180,13 @@ impl fmt::Debug for Proxy {
 }
 
 impl<'a> Route<'a> {
-    pub fn new(url: &Url, proxy: Option<&'a Proxy>) -> Self {
+    /// The way to a URL; what is no request and its response cannot be forwarded.
+    pub fn new(url: &Url, proxy: Option<&'a Proxy>, may_forward: bool) -> Self {
         match proxy {
             None => Self::Direct,
             Some(proxy) if proxy.scheme == Scheme::Socks5 => Self::Socks(proxy),
             // A proxy cannot forward what it cannot read.
-            Some(proxy) if proxy.tunnel || url.scheme() != "http" => Self::Tunnel(proxy),
+            Some(proxy) if proxy.tunnel || url.scheme() != "http" || !may_forward => Self::Tunnel(proxy),
             Some(proxy) => Self::Forward(proxy),
         }
     }

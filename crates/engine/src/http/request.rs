@@ -16,6 +16,7 @@ use url::{Position, Url};
 
 use super::error::{Error, ErrorKind, Phase, Result};
 use super::proxy::Route;
+use super::websocket::{Handshake, WebSocketOptions};
 use crate::timeline::LaneId;
 
 /// One request, and how long each of its phases may take.
@@ -36,6 +37,10 @@ pub struct Request {
     /// A successful response that begins before the whole body was sent is given out only once it was. Else it is given
     /// out at once, and the rest of the body is sent while the response is read.
     pub sends_first: bool,
+    /// Asks for a WebSocket instead of a response: [`Response::websocket`](super::Response::websocket) is there if the
+    /// server agrees. Such requests have connections of their own, count as another host in the limits of the pool, and go
+    /// through proxies by a tunnel. The method is GET, without a body.
+    pub websocket: Option<Box<WebSocketOptions>>,
     /// Whom the server of an https URL must prove to be, and is asked for by name (SNI), if it is not the URL's host.
     pub server_name: Option<String>,
     /// If no answer has come after this time, the request is sent a second time, and the sooner answer is taken. Only if
@@ -156,6 +161,7 @@ impl Request {
             timeouts: Timeouts::default(),
             max_redirects: 0,
             sends_first: false,
+            websocket: None,
             server_name: None,
             hedge_after: None,
             lane: None,
@@ -201,15 +207,17 @@ impl Request {
         authority(&self.url)
     }
 
-    /// What requests must have in common to share connections: scheme, host and port, and a server name of their own.
+    /// What requests must have in common to share connections: scheme, host and port, what they want of the connection,
+    /// and a server name of their own.
     pub(super) fn pool_key(&self) -> Cow<'_, str> {
         let url = &self.url;
         let has_user = !url.username().is_empty() || url.password().is_some();
         match &self.server_name {
-            None if !has_user => Cow::Borrowed(&url[..Position::AfterPort]),
+            None if !has_user && self.websocket.is_none() => Cow::Borrowed(&url[..Position::AfterPort]),
             name => {
                 let name = name.as_ref().map_or_else(String::new, |name| format!(" {name}"));
-                Cow::Owned(format!("{}://{}{name}", url.scheme(), authority(url)))
+                let kind = if self.websocket.is_some() { " websocket" } else { "" };
+                Cow::Owned(format!("{}://{}{kind}{name}", url.scheme(), authority(url)))
             }
         }
     }
@@ -300,6 +308,8 @@ pub(super) struct Head {
     pub method: Method,
     pub target: Uri,
     pub headers: HeaderMap,
+    /// If it asks for a WebSocket.
+    pub handshake: Option<Handshake>,
 }
 
 impl Head {
@@ -315,7 +325,15 @@ impl Head {
             // Without it, some servers would wait for a body that never comes.
             headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
         }
-        Ok(Self { method: request.method.clone(), target, headers })
+        let begin = |options: &WebSocketOptions| {
+            if request.method != Method::GET || !matches!(request.body, Body::Empty) {
+                return Err("a WebSocket is asked for by GET, without a body".to_owned());
+            }
+            Handshake::begin(options, &mut headers)
+        };
+        let handshake = request.websocket.as_deref().map(begin).transpose();
+        let handshake = handshake.map_err(|detail| refuse(authority(&request.url), detail))?;
+        Ok(Self { method: request.method.clone(), target, headers, handshake })
     }
 
     /// The same for HTTP/2, where the target names the host too, and the framing is the protocol's own.
@@ -388,6 +406,9 @@ fn check_framing(headers: &HeaderMap, body: &Body, authority: &str) -> Result<()
     }
 }
 
+/// A whole body is given to a stream of HTTP/2 in pieces of this size.
+const STREAM_PIECE_BYTES: usize = 64 * 1024;
+
 /// A body as hyper sends it; it tells the connection's traffic when its last piece was taken.
 pub(super) struct SentBody {
     body: Body,
@@ -425,15 +446,23 @@ impl HttpBody for SentBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, BodyError>>> {
-        if self.traffic.body_held.get() {
-            return Poll::Pending;
-        }
         if self.traffic.is_given_up(context) {
             return Poll::Ready(Some(Err("nobody waits for the answer any more".into())));
         }
+        if self.traffic.body_held.get() {
+            return Poll::Pending;
+        }
         let frame = match std::mem::take(&mut self.body) {
             Body::Empty | Body::Spent => Poll::Ready(None),
-            Body::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            Body::Whole(mut bytes) => {
+                // A stream takes what it is given at once, and sends it when it may: that the body goes on can only be
+                // told from the pieces.
+                if self.traffic.is_stream.get() && bytes.len() > STREAM_PIECE_BYTES {
+                    let rest = bytes.split_off(STREAM_PIECE_BYTES);
+                    self.body = Body::Whole(rest);
+                }
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
             Body::Stream(mut stream) => {
                 let frame = stream.as_mut().poll_frame(context);
                 if !matches!(frame, Poll::Ready(None)) {

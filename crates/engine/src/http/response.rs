@@ -15,10 +15,11 @@ use hyper::ext::ReasonPhrase;
 use url::Url;
 
 use super::carrier::Carrier;
-use super::error::{Error, Phase, Result};
+use super::error::{Error, ErrorKind, Phase, Result};
 use super::phases::{Phases, Timings};
 use super::pool::{InFlight, Lease};
-use crate::handle::now_ns;
+use super::websocket::{Handshake, WebSocket, WebSocketOptions};
+use crate::handle::{LoopHandle, now_ns};
 use crate::transport::Addresses;
 
 /// A body that nobody wants is read up to this size for the sake of its connection.
@@ -44,6 +45,8 @@ pub struct Response {
     pub tls: Option<Arc<dyn Any + Send + Sync>>,
     /// This end's address and the peer's, which may be a proxy.
     pub addresses: Addresses,
+    /// What the connection has become, if that was asked for and the server agreed; there is no body then.
+    pub websocket: Option<WebSocket>,
     reason: Option<ReasonPhrase>,
     body: ResponseBody,
 }
@@ -66,12 +69,19 @@ pub(super) struct Answer {
     incoming: Incoming,
     carrier: Carrier,
     lease: Lease,
+    /// If a WebSocket was asked for.
+    pub handshake: Option<Handshake>,
 }
 
 impl Answer {
-    pub fn new(response: http::Response<Incoming>, carrier: Carrier, lease: Lease) -> Self {
+    pub fn new(
+        response: http::Response<Incoming>,
+        carrier: Carrier,
+        lease: Lease,
+        handshake: Option<Handshake>,
+    ) -> Self {
         let (head, incoming) = response.into_parts();
-        Self { head, incoming, carrier, lease }
+        Self { head, incoming, carrier, lease, handshake }
     }
 
     /// Nobody wants the body. The connection goes back to the pool if all of the body is there already, as that of a
@@ -103,7 +113,7 @@ impl Answer {
 
 impl Response {
     pub(super) fn new(answer: Answer, url: Url, redirects: u32, mut phases: Box<Phases>, in_flight: InFlight) -> Self {
-        let Answer { mut head, incoming, carrier, lease } = answer;
+        let Answer { mut head, incoming, carrier, lease, .. } = answer;
         phases.enter(Phase::Receiving, now_ns());
         let (tls, addresses) = carrier.facts();
         let seen = carrier.traffic().received.get();
@@ -116,9 +126,31 @@ impl Response {
             redirects,
             tls,
             addresses,
+            websocket: None,
             reason: head.extensions.remove(),
             body: ResponseBody { incoming, carrier, seen, phases, failure: None, _in_flight: in_flight },
         }
+    }
+
+    /// What the server answered to a request for a WebSocket.
+    pub(super) async fn upgrade(
+        mut self,
+        handle: &LoopHandle,
+        options: &WebSocketOptions,
+        handshake: &Handshake,
+    ) -> Result<Self> {
+        if self.status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(self);
+        }
+        let body = &mut self.body;
+        let Some((Carrier::Http1(connection), lease)) = body.carrier.take() else { return Ok(self) };
+        if let Err(detail) = handshake.check(options, &self.headers) {
+            return Err(body.phases.error(ErrorKind::RemoteProtocol, detail));
+        }
+        body.phases.timings.total = Some(body.phases.since_start(now_ns()));
+        let (stream, leftover) = connection.into_upgraded().await;
+        self.websocket = Some(WebSocket::start(handle, stream, leftover, lease, options, &self.headers));
+        Ok(self)
     }
 
     /// The reason phrase: what the server sent, else the standard's.

@@ -46,6 +46,10 @@ pub trait ByteStream {
     /// What ended the connection, unless the peer did.
     fn poll_shutdown(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Tells the peer that this end closes now, where more than closing the socket belongs to that, as far as it goes
+    /// without waiting.
+    fn say_goodbye(&self) {}
+
     /// Whether the peer has closed, or sent something that nobody asked for: such a connection must not be reused.
     fn is_stale(&self) -> bool;
 

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use aioxide::http::header::{CONTENT_ENCODING, LOCATION, SET_COOKIE};
-use aioxide::http::{Bytes, Client, Error, HeaderMap, HeaderName, Request, Response, ResponseBody, Timings, Version};
+use aioxide::http::{
+    Bytes, Client, Error, HeaderMap, HeaderName, Request, Response, ResponseBody, Timings, Version, WebSocket,
+};
 use aioxide::transport::Addresses;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -16,6 +18,7 @@ use super::convert;
 use super::outbox::{Delivery, Outcome, Slot};
 use super::tls::SslObject;
 use super::waiting::Waiting;
+use super::websocket::RawWebSocket;
 
 /// A body up to this size is copied out of the buffer that its connection reads into, so that this is used again.
 const COMPACT_BYTES_MAX: usize = 16 * 1024;
@@ -33,6 +36,8 @@ pub struct Answer {
     addresses: Addresses,
     body: Vec<Bytes>,
     stream: Option<Arc<Stream>>,
+    /// What the connection has become, until somebody takes it.
+    websocket: Mutex<Option<WebSocket>>,
 }
 
 /// Sends `request` and reads the body, or leaves it to be streamed by a task of the same loop.
@@ -43,7 +48,7 @@ pub async fn fetch(
     streams: bool,
 ) -> Result<Box<Answer>, Error> {
     let mut response = client.fetch(request).await?;
-    if streams {
+    if streams && response.websocket.is_none() {
         let mut answer = Answer::new(&mut response, Vec::new());
         let stream = Arc::new(Stream::default());
         handle.spawn(pump(Arc::clone(&stream), response.into_body())).detach();
@@ -118,6 +123,7 @@ impl Answer {
             addresses: response.addresses,
             body,
             stream: None,
+            websocket: Mutex::new(response.websocket.take()),
         })
     }
 }
@@ -422,6 +428,12 @@ impl RawResponse {
                 }
             }
         }
+    }
+
+    /// The WebSocket that the connection has become; None if it has not, and the second time.
+    fn take_websocket(&self, py: Python<'_>) -> Option<RawWebSocket> {
+        let websocket = self.answer.websocket.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(RawWebSocket::new(websocket, self.event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py))))
     }
 
     /// Forgets the rest of the body. An unread one closes its connection.

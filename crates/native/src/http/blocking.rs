@@ -17,6 +17,9 @@ use crate::host::detached;
 /// In the main thread a wait ends this often, should a signal have come just before it began.
 const SIGNAL_CHECK: Duration = Duration::from_millis(100);
 
+/// So many steps in a row does it take at most to close an idle connection.
+const SETTLING_ROUNDS: u32 = 4;
+
 /// Gives the interpreter up while it waits, and lets signals end the wait.
 pub struct Blocking;
 
@@ -91,11 +94,13 @@ pub fn settle_here() {
     }
 }
 
-/// Polls what is ready: futures that were cancelled are dropped by that.
+/// Polls what is ready: futures that were cancelled are dropped by that, and servers are told of the end.
 fn settle(engine: &EventLoop<Blocking>) {
     let tasks = engine.handle().tasks();
-    for _ in 0..tasks.collect_ready() {
-        tasks.run_one();
+    for _ in 0..SETTLING_ROUNDS {
+        for _ in 0..tasks.collect_ready() {
+            tasks.run_one();
+        }
     }
 }
 

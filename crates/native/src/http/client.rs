@@ -21,7 +21,7 @@ use super::on_loop::{Job, PendingResponse, native_handle};
 use super::outbox::{Delivery, Outcome, Slot};
 use super::tls::ContextConnector;
 use super::upload::Upload;
-use super::{background, blocking};
+use super::{background, blocking, websocket};
 
 /// Keys for the clients that loops keep.
 static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
@@ -170,19 +170,7 @@ impl HttpClient {
         let hedge_after = convert::duration("hedge_after", hedge_after)?;
         let terms = Terms { timeouts, max_redirects, server_name, hedge_after };
         let request = convert::request(method, url, headers, body, terms)?;
-        let native = native_handle(event_loop)?;
-        let request = request.map_err(|error| convert::exception(py, &error))?;
-        let future = event_loop.call_method0(intern!(py, "create_future"))?;
-        let delivery = Delivery::to_future(event_loop, &future);
-        let job = match native {
-            Some(handle) => {
-                let client = self.pools.on(&handle);
-                let fetched = answer::fetch(handle.clone(), client, request, stream);
-                Job::local(handle.spawn(async move { delivery.deliver(Outcome::Answer(fetched.await)) }))
-            }
-            None => Job::Remote(self.spawn_in_background(py, request, stream, delivery)?),
-        };
-        Ok(PendingResponse::new(future.unbind(), job))
+        self.start(event_loop, request.map_err(|error| convert::exception(py, &error))?, stream)
     }
 
     /// Sends a request and blocks the calling thread until its response is there. Other threads run meanwhile; a
@@ -238,6 +226,42 @@ impl HttpClient {
         fetched.map(|answer| RawResponse::new(answer, None)).map_err(|error| convert::exception(py, &error))
     }
 
+    /// Asks for a WebSocket, on a loop as `fetch` does, or from blocking code. The response has it
+    /// (`RawResponse.take_websocket`) if the server agrees, and a streamed body if not. `settings` is an object with the
+    /// attributes `subprotocols`, `max_message_bytes`, `queue_messages_max`, `ping_interval`, `ping_timeout` and
+    /// `close_timeout`.
+    #[pyo3(signature = (r#loop, url, headers, settings, *, connect_timeout, read_timeout, write_timeout, pool_timeout,
+                        total_timeout, server_name=None))]
+    #[expect(clippy::too_many_arguments, reason = "the signature that Python sees")]
+    fn open_websocket(
+        &self,
+        py: Python<'_>,
+        r#loop: Option<&Bound<'_, PyAny>>,
+        url: &str,
+        headers: &Bound<'_, PyList>,
+        settings: websocket::Settings,
+        connect_timeout: Option<f64>,
+        read_timeout: Option<f64>,
+        write_timeout: Option<f64>,
+        pool_timeout: Option<f64>,
+        total_timeout: Option<f64>,
+        server_name: Option<&str>,
+    ) -> PyResult<Py<PyAny>> {
+        self.pools.check_open()?;
+        let timeouts = timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
+        let terms = Terms { timeouts, max_redirects: 0, server_name, hedge_after: None };
+        let request = convert::request("GET", url, headers, None, terms)?;
+        let mut request = request.map_err(|error| convert::exception(py, &error))?;
+        request.websocket = Some(Box::new(settings.into_options()?));
+        if let Some(event_loop) = r#loop {
+            return Ok(Py::new(py, self.start(event_loop, request, true)?)?.into_any());
+        }
+        // Its bytes are moved when nobody waits for them, too: that is not for the calling thread to do.
+        let fetched = self.fetch_in_background(py, request, true, |_slot| Ok(()))?;
+        let answer = fetched.map_err(|error| convert::exception(py, &error))?;
+        Ok(Py::new(py, RawResponse::new(answer, None))?.into_any())
+    }
+
     /// Starts many requests, at most `limit` at once; an async iterator of `(index, RawResponse | Exception)`.
     #[pyo3(signature = (r#loop, requests, *, limit, connect_timeout, read_timeout, write_timeout, pool_timeout,
                         total_timeout, max_redirects=0, hedge_after=None))]
@@ -288,6 +312,23 @@ impl HttpClient {
 }
 
 impl HttpClient {
+    /// Starts a request on a loop of either kind.
+    fn start(&self, event_loop: &Bound<'_, PyAny>, request: Request, streams: bool) -> PyResult<PendingResponse> {
+        let py = event_loop.py();
+        let native = native_handle(event_loop)?;
+        let future = event_loop.call_method0(intern!(py, "create_future"))?;
+        let delivery = Delivery::to_future(event_loop, &future);
+        let job = match native {
+            Some(handle) => {
+                let client = self.pools.on(&handle);
+                let fetched = answer::fetch(handle.clone(), client, request, streams);
+                Job::local(handle.spawn(async move { delivery.deliver(Outcome::Answer(fetched.await)) }))
+            }
+            None => Job::Remote(self.spawn_in_background(py, request, streams, delivery)?),
+        };
+        Ok(PendingResponse::new(future.unbind(), job))
+    }
+
     /// Blocks until the background engine has the head of the response; `woken` is called when there is something else to
     /// do for it.
     fn fetch_in_background(

@@ -10,6 +10,7 @@
 //!   convert   Python's arguments to a request, errors to exceptions
 //!   upload    a request's body that comes piece by piece
 //!   answer    what comes of it, and its body when it is streamed
+//!   websocket what a connection has become
 //!   decoder   undoes a body's encoding
 //!   cache     the rules for stored responses
 //!   tls       sessions of the user's SSLContext, for https
@@ -30,6 +31,7 @@ mod server;
 mod tls;
 mod upload;
 mod waiting;
+mod websocket;
 
 use pyo3::prelude::*;
 
@@ -44,6 +46,8 @@ pub fn add_classes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<cache::CacheRequest>()?;
     module.add_function(wrap_pyfunction!(cache::cache_storable_fields, module)?)?;
     module.add_function(wrap_pyfunction!(cache::cache_merged_fields, module)?)?;
+    module.add_class::<websocket::RawWebSocket>()?;
+    module.add_class::<websocket::WebSocketOperation>()?;
     module.add_function(wrap_pyfunction!(domain_to_ascii, module)?)?;
     module.add_function(wrap_pyfunction!(domain_to_unicode, module)?)?;
     module.add_function(wrap_pyfunction!(is_public_suffix, module)?)?;

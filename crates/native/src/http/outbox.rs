@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aioxide::http::Error;
 use pyo3::intern;
@@ -246,12 +246,22 @@ impl Slot {
     /// Blocks, detached from the interpreter, until the outcome is there. What a signal handler raises ends it.
     pub fn wait(&self, py: Python<'_>) -> PyResult<Outcome> {
         loop {
+            if let Some(outcome) = self.wait_until(py, None)? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// As `wait`; None when the outcome is not there by the deadline.
+    pub fn wait_until(&self, py: Python<'_>, deadline: Option<Instant>) -> PyResult<Option<Outcome>> {
+        loop {
+            let left = deadline.map_or(SIGNAL_CHECK, |deadline| deadline.saturating_duration_since(Instant::now()));
             let outcome = py.detach(|| {
                 let guard = lock(&self.outcome);
-                let waited = self.filled.wait_timeout_while(guard, SIGNAL_CHECK, |outcome| outcome.is_none());
+                let waited = self.filled.wait_timeout_while(guard, left.min(SIGNAL_CHECK), |outcome| outcome.is_none());
                 waited.unwrap_or_else(PoisonError::into_inner).0.take()
             });
-            if let Some(outcome) = outcome {
+            if outcome.is_some() || left.is_zero() {
                 return Ok(outcome);
             }
             py.check_signals()?;

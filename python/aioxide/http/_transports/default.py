@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._config import DEFAULT_LIMITS, Limits
@@ -46,17 +47,35 @@ class NativeTransport:
     ) -> None:
         self.proxy = build_proxy(proxy)
         self._retries = retries
-        self._core = open_core(
-            limits,
-            context_source(verify, cert, trust_env, protocols(http1, http2)),
-            self.proxy,
-            http1=http1,
-            http2=http2,
-            uds=uds,
-            local_address=local_address,
-            socket_options=socket_options,
-            hedge_budget=hedge_budget,
-        )
+
+        def open_for(http1: bool, http2: bool) -> HttpClient:
+            return open_core(
+                limits,
+                context_source(verify, cert, trust_env, protocols(http1, http2)),
+                self.proxy,
+                http1=http1,
+                http2=http2,
+                uds=uds,
+                local_address=local_address,
+                socket_options=socket_options,
+                hedge_budget=hedge_budget,
+            )
+
+        self._core = open_for(http1, http2)
+        self._cores = [self._core]
+        self._open_http1_core = partial(open_for, True, False) if http2 else None
+
+    def _core_for_websockets(self) -> HttpClient:
+        """One that does not offer HTTP/2, which a server would choose: a WebSocket begins with HTTP/1.1."""
+        if self._open_http1_core is None:
+            return self._core
+        if len(self._cores) == 1:
+            self._cores.append(self._open_http1_core())
+        return self._cores[1]
+
+    def _close_cores(self) -> None:
+        for core in self._cores:
+            core.close()
 
 
 class HTTPTransport(NativeTransport, BaseTransport):
@@ -108,9 +127,14 @@ class HTTPTransport(NativeTransport, BaseTransport):
 
             sleep(pause)
 
+    def _open_websocket(self, request: Request) -> RawResponse:
+        """The core's answer to a request that asks for a WebSocket, as its extensions say."""
+        core, arguments = self._core_for_websockets(), websocket_terms(request)
+        return core.open_websocket(None, wire_url(request), request.headers._list, **arguments)
+
     def close(self) -> None:
         """Close the idle connections; those in use are closed once their response is read."""
-        self._core.close()
+        self._close_cores()
 
 
 def upload_blocking(
@@ -130,6 +154,13 @@ def upload_blocking(
         )
     finally:
         uploading.close()
+
+
+def websocket_terms(request: Request) -> dict[str, Any]:
+    """The terms of a request that asks for a WebSocket, which is never hedged, and how that is to be."""
+    given = terms(request)
+    given.pop("hedge_after", None)
+    return {"settings": request.extensions["websocket"], **given}
 
 
 def pauses_of(retries: int) -> Iterator[float]:

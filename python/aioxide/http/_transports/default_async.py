@@ -13,7 +13,7 @@ from .._streams import AsyncBody
 from .._uploads import AsyncUpload, is_streamed
 from .._wire import terms, wire_url, with_request
 from .base import AsyncBaseTransport
-from .default import NativeTransport, pause_after, pauses_of, upload_blocking
+from .default import NativeTransport, pause_after, pauses_of, upload_blocking, websocket_terms
 from .trio import blocking_pieces, in_thread
 
 if TYPE_CHECKING:
@@ -75,9 +75,18 @@ class AsyncHTTPTransport(NativeTransport, AsyncBaseTransport):
             return self._core.fetch(loop, *arguments, stream=stream, **terms(request))
         return in_thread(lambda: self._core.fetch_blocking(*arguments, stream=stream, **terms(request)))
 
+    async def _open_websocket(self, request: Request) -> RawResponse:
+        """The core's answer to a request that asks for a WebSocket, as its extensions say."""
+        loop = _get_running_loop()
+        if loop is None:
+            raise RuntimeError("an AsyncClient's WebSockets need asyncio: under trio use a Client's, in a thread")
+        core = self._core_for_websockets()
+        arguments = websocket_terms(request)
+        return await core.open_websocket(loop, wire_url(request), request.headers._list, **arguments)
+
     async def aclose(self) -> None:
         """Close the idle connections; those in use are closed once their response is read."""
-        self._core.close()
+        self._close_cores()
 
 
 _HANDLE_ASYNC_REQUEST = AsyncHTTPTransport.handle_async_request

@@ -5,8 +5,19 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::{Pool, TRIM_AFTER, nanos};
+use super::{Pool, TRIM_AFTER, Unused, nanos};
 use crate::handle::{LoopHandle, Sleep, now_ns};
+
+impl Unused {
+    /// Closes it. That may run the host's code, so that nothing may be borrowed.
+    pub(super) fn close(self) {
+        match self {
+            Self::Http1(connection) => connection.say_goodbye(),
+            // It does so by itself.
+            Self::Http2(connection) => drop(connection),
+        }
+    }
+}
 
 impl Pool {
     /// Closes the idle connections, and those that are given back from now on.
@@ -19,6 +30,7 @@ impl Pool {
         state.surplus_since = None;
         self.publish(&state);
         drop(state);
+        closed.into_iter().for_each(Unused::close);
     }
 
     /// Closes what is idle for too long or too many, and says when to look again.
@@ -47,7 +59,7 @@ impl Pool {
         self.publish(&state);
         let due = state.keeper_due;
         drop(state);
-        drop(closed);
+        closed.into_iter().for_each(Unused::close);
         due
     }
 }

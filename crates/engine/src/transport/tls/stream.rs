@@ -8,7 +8,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use super::session::{Progress, Received, Session, encrypt, receive};
 use super::{AtEnd, Connection, Phase};
@@ -118,7 +118,7 @@ impl Error for TlsFailure {}
 ///
 /// What the peer is told beyond what is written (alerts, key updates) leaves with the next write or flush. An end
 /// without close_notify counts as an end, as in asyncio and httpx: HTTP says by itself how long a body is. Dropping the
-/// stream closes it without close_notify.
+/// stream closes it without close_notify; [`ByteStream::say_goodbye`] sends that.
 pub struct TlsStream<H: SessionHost> {
     below: Below<H>,
     /// Taken out while the session works, which may run the user's code.
@@ -398,6 +398,11 @@ impl<H: SessionHost> ByteStream for TlsStream<H> {
             ready!(state.poll_flush(below, context))?;
             below.stream.poll_shutdown(context)
         })
+    }
+
+    fn say_goodbye(&self) {
+        // Who does not listen any more need not be told.
+        let _told = self.poll_shutdown(&mut Context::from_waker(Waker::noop()));
     }
 
     fn is_stale(&self) -> bool {
