@@ -27,7 +27,8 @@ http {{
   access_log off; client_max_body_size 100m; keepalive_requests 50; http2_max_concurrent_streams 16;
   client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder}; uwsgi_temp_path {folder};
   scgi_temp_path {folder};
-  gzip on; gzip_types *; gzip_min_length 1000; gzip_comp_level 1;
+  types {{ text/plain txt; }} default_type application/octet-stream; absolute_redirect off;
+  gzip on; gzip_types text/plain; gzip_min_length 1000; gzip_comp_level 1;
   ssl_certificate {folder}/localhost.crt; ssl_certificate_key {folder}/localhost.key;
   server {{
     listen 127.0.0.1:{plain}; listen 127.0.0.1:{h2c} http2; listen 127.0.0.1:{secure} ssl http2;
@@ -126,7 +127,7 @@ def nginx(certificates: Path) -> Iterator[WebServer]:
         (files / "uploads").chmod(0o777)
         (files / "small").write_text("small")
         (files / "large").write_bytes(LARGE)
-        (files / "text").write_text(TEXT)
+        (files / "text.txt").write_text(TEXT)
         (folder / "users").write_text(f"{USER}:{{PLAIN}}{PASSWORD}\n")
         plain, h2c, secure = (free_port() for _ in range(3))
         configuration = folder / "nginx.conf"
@@ -146,8 +147,7 @@ def haproxy(certificates: Path, upstream: WebServer) -> Iterator[WebServer]:
         configuration = folder / "haproxy.cfg"
         settings = HAPROXY.format(folder=folder, plain=plain, h2c=h2c, secure=secure, upstream=upstream.port)
         configuration.write_text(settings)
-        # It ends with the number of the signal that ended it, as a shell would say.
-        with serving([program, "-db", "-f", configuration], lambda: accepts(secure), status=128 + signal.SIGTERM):
+        with serving([program, "-db", "-f", configuration], lambda: accepts(secure), status=-signal.SIGTERM):
             yield WebServer(plain, h2c, secure)
 
 

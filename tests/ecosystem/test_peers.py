@@ -68,7 +68,7 @@ def test_servers(runner: asyncio.Runner, server: WebServer, trusting: ssl.SSLCon
             assert {(each.text, each.http_version) for each in smalls} == {("small", version)}
             larges = await asyncio.gather(*[client.get("/large") for _ in range(6)])
             assert all(each.content == LARGE for each in larges)
-            text = await client.get("/text")
+            text = await client.get("/text.txt")
             assert (text.text, text.headers["content-encoding"]) == (TEXT, "gzip")
             hopped = await client.get("/hop")
             assert (hopped.text, len(hopped.history)) == ("small", 1)

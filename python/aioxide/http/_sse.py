@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from ._response import Response
 
 MAX_EVENT_CHARACTERS = 16 * 1024 * 1024
+# A thousand years have 14; Python refuses to read thousands of them.
+MAX_RETRY_DIGITS = 18
 
 
 class ServerSentEvent:
@@ -103,7 +105,7 @@ class EventDecoder:
             self._event = value
         elif name == "id" and "\0" not in value:
             self._id = value
-        elif name == "retry" and value.isascii() and value.isdigit():
+        elif name == "retry" and value.isascii() and value.isdigit() and len(value) <= MAX_RETRY_DIGITS:
             self._retry = int(value)
         return None  # anything else, comments among it, is ignored
 

@@ -24,7 +24,7 @@ _PLAIN = re.compile(
 _REFERENCE = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)?:)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)?")
-_HOST_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\"#%/:<>?@\[\\\]^`{|}]")
+_HOST_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\"#%/:<>?@\[\\\]^`{|}\ud800-\udfff]")
 _IPV6 = re.compile(r"[0-9a-f:.]+(?:%25[a-z0-9._~-]+)?")
 _LOOKS_IPV4 = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
 _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!$)|$)){4}")
@@ -401,9 +401,11 @@ def _userinfo(userinfo: str) -> str:
 
 
 def _port(text: str, scheme: str) -> int | None:
-    if not (text.isascii() and text.isdigit()) or int(text) > 65_535:
+    # Python refuses to read a number of thousands of digits.
+    digits = text.lstrip("0") or "0"
+    if not (text.isascii() and text.isdigit()) or len(digits) > 5 or int(digits) > 65_535:
         raise InvalidURL(f"not a port: {text!r}")
-    port = int(text)
+    port = int(digits)
     return None if DEFAULT_PORTS.get(scheme) == port else port
 
 

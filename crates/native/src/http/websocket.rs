@@ -11,7 +11,7 @@ use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTimeoutError, PyValueE
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString, PyType};
 
@@ -51,11 +51,12 @@ impl Settings {
     }
 }
 
-/// What Python may send.
-#[derive(FromPyObject)]
-enum Data {
-    Text(PyBackedStr),
-    Binary(PyBackedBytes),
+/// What Python may send: str is text, bytes are binary.
+fn message(data: &Bound<'_, PyAny>) -> PyResult<Message> {
+    Ok(match data.cast::<PyString>() {
+        Ok(text) => Message::Text(Utf8Bytes::from(text.to_str()?)),
+        Err(_) => Message::Binary(convert::bytes(data.extract()?)),
+    })
 }
 
 /// What comes of an operation.
@@ -113,13 +114,9 @@ impl RawWebSocket {
     }
 
     /// Sends a message: str as text, bytes as they are.
-    fn send(&self, py: Python<'_>, data: Data) -> WebSocketOperation {
-        let message = match data {
-            Data::Text(text) => Message::Text(Utf8Bytes::from(text.to_string())),
-            Data::Binary(bytes) => Message::Binary(convert::bytes(bytes)),
-        };
-        let sent = self.websocket.send(message);
-        self.operation(py, async { sent.await.map(|()| Event::Sent) })
+    fn send(&self, data: &Bound<'_, PyAny>) -> PyResult<WebSocketOperation> {
+        let sent = self.websocket.send(message(data)?);
+        Ok(self.operation(data.py(), async { sent.await.map(|()| Event::Sent) }))
     }
 
     /// Sends a ping; the operation gives the seconds until its answer.
