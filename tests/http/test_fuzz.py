@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+from urllib.robotparser import RobotFileParser
 
 from aioxide import http
 from aioxide.http._cookies import Cookies
@@ -263,10 +264,13 @@ def test_encoded_bodies(dice: Dice) -> None:
 
 @fuzz(400)
 def test_robots(dice: Dice) -> None:
-    from aioxide.fetch._robots import parse_robots
+    from aioxide.fetch._robots import _lines
 
-    text = dice.damaged("User-agent: *\nDisallow: /a\nCrawl-delay: 0.5\nAllow: /\n")
-    rules = parse_robots(text)
+    text = dice.damaged("User-agent: *\nDisallow: /a\nCrawl-delay: 0.5\nRequest-rate: 1/5\nAllow: /\n")
+    text = text.replace("0.5", dice.choice(["0.5", "9" * 5000, "²", "1e5", "٣", "nan", ".5 # x"]))
+    rules = RobotFileParser()
+    rules.parse(_lines(http.Response(200, content=text.encode())))
+    rules.modified()
     assert isinstance(rules.can_fetch("aioxide", "http://a.test/a"), bool)
     delay = rules.crawl_delay("aioxide")
     assert delay is None or float(delay) >= 0

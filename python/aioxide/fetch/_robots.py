@@ -16,7 +16,7 @@ from aioxide import http
 from ._rows import Row
 
 _ROBOTS_BYTES_MAX = 500 * 1024
-_CRAWL_DELAY = re.compile(r"^(\s*crawl-delay\s*:\s*)(\d+(?:\.\d*)?|\.\d+)", re.IGNORECASE | re.MULTILINE)
+_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]*)?|\.[0-9]+")
 
 
 class RobotsDisallowedError(Exception):
@@ -65,8 +65,19 @@ def _lines(response: http.Response | None) -> list[str]:
     if not response.is_success:
         return []
     text = response.content[:_ROBOTS_BYTES_MAX].decode("utf-8", "replace")
-    # The parser understands whole numbers only: it gets milliseconds.
-    return _CRAWL_DELAY.sub(lambda found: f"{found[1]}{float(found[2]) * 1000:.0f}", text).splitlines()
+    return [_readable(line) for line in text.splitlines()]
+
+
+def _readable(line: str) -> str:
+    """The line as the standard library's parser bears it: whole numbers only, of few digits, and no request rates.
+
+    The number of a crawl delay is one of milliseconds then.
+    """
+    name, _, value = line.partition("#")[0].partition(":")
+    name = name.strip().lower()
+    if name == "crawl-delay" and _SECONDS.fullmatch(value.strip()):
+        return f"crawl-delay: {float(value) * 1000:.0f}"
+    return "#" if name in ("crawl-delay", "request-rate") else line
 
 
 class Turns:
