@@ -62,12 +62,16 @@ fn rest(mut stream: TcpStream) -> Vec<u8> {
     received
 }
 
-/// The code of the close frame that ends what the client has sent.
+/// The code of the close frame among what the client has sent: frames that are masked, and short.
 fn close_code(sent: &[u8]) -> u16 {
-    // Masked, as whatever a client sends: two bytes of head, four of mask.
-    let start = sent.windows(1).rposition(|byte| byte[0] == 0x88).expect("a close frame");
-    let mask = &sent[start + 2..start + 6];
-    u16::from_be_bytes([sent[start + 6] ^ mask[0], sent[start + 7] ^ mask[1]])
+    let mut rest = sent;
+    while let [kind, length, mask @ .., _] = rest {
+        if *kind == 0x88 {
+            return u16::from_be_bytes([mask[4] ^ mask[0], mask[5] ^ mask[1]]);
+        }
+        rest = &rest[6 + usize::from(length & 127)..];
+    }
+    panic!("no close frame in {sent:?}");
 }
 
 fn run<T: 'static, F: Future<Output = T> + 'static>(work: impl FnOnce(Client) -> F) -> T {

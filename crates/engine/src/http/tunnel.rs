@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Poll, ready};
+use std::task::Poll;
 
 use http::{Method, Request as HttpRequest, Uri};
 use hyper::client::conn::http1;
@@ -39,10 +39,12 @@ pub(super) async fn connect(stream: Rc<dyn ByteStream>, proxy: &Proxy, url: &Url
     }
     drop(answer);
     let leftover = std::future::poll_fn(|context| {
-        if let Some(driver) = &mut connection {
-            ready!(driver.poll_without_shutdown(context)).map_err(failed)?;
+        let Some(mut driver) = connection.take() else { return Poll::Ready(Ok(None)) };
+        // hyper is done with a 200; after a 204, which makes a tunnel too, it would wait for another request.
+        if let Poll::Ready(ended) = driver.poll_without_shutdown(context) {
+            ended.map_err(failed)?;
         }
-        Poll::Ready(Ok::<_, Error>(connection.take().map(|driver| driver.into_parts().read_buf)))
+        Poll::Ready(Ok::<_, Error>(Some(driver.into_parts().read_buf)))
     })
     .await?;
     match leftover {
