@@ -55,8 +55,7 @@ class AsyncClient(AsyncWebSocketOpening):
 
     On aioxide's loop a request runs as a Rust future on the loop's own thread; on another asyncio loop it runs on a
     background thread, which costs two hops between threads. One client may be used from several loops in several
-    threads at once; each has its own connections. Cancelling the task that waits drops the request and closes its
-    connection.
+    threads at once; each has its own connections. Cancelling a task that waits drops its request and connection.
 
     The parameters are those of Client, and so is what is raised.
 
@@ -459,8 +458,7 @@ class AsyncClient(AsyncWebSocketOpening):
     async def _perform(self, step: Step, stream: bool) -> Any:
         kind, subject, argument = step
         if kind == "send":
-            send = self._open_websocket if "websocket" in subject.extensions else self._send_one
-            return await send(subject, stream)
+            return await (self._open_websocket if "websocket" in subject.extensions else self._send_one)(subject, stream)
         if kind == "hook":
             result = subject(argument)
             return await result if hasattr(result, "__await__") else result
