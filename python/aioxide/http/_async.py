@@ -458,7 +458,7 @@ class AsyncClient(AsyncWebSocketOpening):
     async def _perform(self, step: Step, stream: bool) -> Any:
         kind, subject, argument = step
         if kind == "send":
-            return await (self._open_websocket if "websocket" in subject.extensions else self._send_one)(subject, stream)
+            return await (self._upgrade_one if "websocket" in subject.extensions else self._send_one)(subject, stream)
         if kind == "hook":
             result = subject(argument)
             return await result if hasattr(result, "__await__") else result

@@ -450,7 +450,7 @@ class Client(WebSocketOpening):
     def _perform(self, step: Step, stream: bool) -> Any:
         kind, subject, argument = step
         if kind == "send":
-            return (self._open_websocket if "websocket" in subject.extensions else self._send_one)(subject, stream)
+            return (self._upgrade_one if "websocket" in subject.extensions else self._send_one)(subject, stream)
         if kind == "hook":
             return subject(argument)
         if kind == "sleep":

@@ -139,7 +139,7 @@ class AsyncWebSocketOpening(_Opening):
 
         async def _carry_out(self, exchange: Exchange, stream: bool) -> Response: ...
 
-    async def _open_websocket(self, request: Request, stream: bool) -> Response:
+    async def _upgrade_one(self, request: Request, stream: bool) -> Response:
         from ._transports.default_async import is_native
 
         transport = self._transport_for_url(request.url)
@@ -212,7 +212,7 @@ class WebSocketOpening(_Opening):
 
         def _carry_out(self, exchange: Exchange, stream: bool) -> Response: ...
 
-    def _open_websocket(self, request: Request, stream: bool) -> Response:
+    def _upgrade_one(self, request: Request, stream: bool) -> Response:
         from ._transports.default import is_native
 
         transport = self._transport_for_url(request.url)
