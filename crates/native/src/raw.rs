@@ -121,9 +121,7 @@ unsafe fn vectorcall_in_context(
 pub fn builtin_definition(callable: &Bound<'_, PyAny>) -> Option<usize> {
     let object = callable.as_ptr();
     // SAFETY: attached; the object is what the check says.
-    unsafe {
-        (ffi::PyCFunction_Check(object) != 0).then(|| (*object.cast::<ffi::PyCFunctionObject>()).m_ml as usize)
-    }
+    unsafe { (ffi::PyCFunction_Check(object) != 0).then(|| (*object.cast::<ffi::PyCFunctionObject>()).m_ml as usize) }
 }
 
 /// A `bytes` object that is filled before anybody else sees it.

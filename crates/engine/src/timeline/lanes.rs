@@ -45,8 +45,7 @@ pub enum LaneKind {
 }
 
 impl LaneKind {
-    const ALL: [Self; 7] =
-        [Self::Loop, Self::Task, Self::Callback, Self::Thread, Self::Request, Self::Lock, Self::Cpu];
+    const ALL: [Self; 7] = [Self::Loop, Self::Task, Self::Callback, Self::Thread, Self::Request, Self::Lock, Self::Cpu];
 
     /// The kind that exports call so.
     #[must_use]

@@ -33,8 +33,7 @@ pub fn find(py: Python<'_>) -> Result<GilProbe, String> {
     let (holder, tid_offset) = place(py)?;
     // SAFETY: `place` has found both words in the memory of `_PyRuntime`, which is never freed, and aligned. The
     // interpreter changes them by atomic or plain stores of whole words.
-    let (holder, is_locked) =
-        unsafe { (&*(holder as *const AtomicU64), &*((holder + WORD) as *const AtomicU32)) };
+    let (holder, is_locked) = unsafe { (&*(holder as *const AtomicU64), &*((holder + WORD) as *const AtomicU32)) };
     let probe = GilProbe { holder, is_locked, tid_offset };
     if probe.proves_right(py) { Ok(probe) } else { Err("what looked like the GIL's state is not".to_owned()) }
 }

@@ -153,7 +153,11 @@ fn new_task_lane(event_loop: &Bound<'_, Loop>, task: &Bound<'_, PyAny>) -> Optio
         .unwrap_or_else(|| "task".to_owned());
     let coroutine = task.call_method0(intern!(py, "get_coro")).ok();
     let step = coroutine.as_ref().and_then(|coroutine| text(coroutine, intern!(py, "__qualname__")));
-    let source = coroutine.as_ref().and_then(|coroutine| code_of(event_loop, coroutine)).and_then(|code| source_of(&code)).unwrap_or_default();
+    let source = coroutine
+        .as_ref()
+        .and_then(|coroutine| code_of(event_loop, coroutine))
+        .and_then(|code| source_of(&code))
+        .unwrap_or_default();
     let named = step.as_ref().map_or_else(|| title.clone(), |step| format!("{title} {step}"));
     let name = timeline::name(step.as_deref().unwrap_or(&title));
     let group = if step.is_some() { name } else { NameId::NONE };
