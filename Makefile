@@ -26,7 +26,7 @@ PIP := $(BIN)/python -m pip --quiet --require-virtualenv --disable-pip-version-c
 RUST_SOURCES := Cargo.toml $(wildcard Cargo.lock) pyproject.toml \
 	$(shell find crates -name '*.rs' -not -path '*/tests/*' -not -path '*/examples/*' -o -name Cargo.toml -o -name '*.c')
 BENCH_SOURCES := $(shell find bench/loadgen bench/floor -name '*.rs' -o -name Cargo.toml 2>/dev/null)
-PYTHON_CODE := python examples bench tests
+PYTHON_CODE := python examples bench tests docs
 
 .PHONY: help
 help:  ## Show this list
@@ -171,6 +171,30 @@ httpx-suite: $(STAMPS)/native $(SUITES)/stamp  ## Run httpx's own tests against 
 
 tornado-suite: $(STAMPS)/native $(SUITES)/stamp  ## Run Tornado's own client tests against aioxide's client for Tornado
 	$(SUITES)/bin/python tests/suites/run.py tornado $(SUITE_ARGS)
+
+# ----------------------------------------------------------------------------------------- documentation
+
+# The theme and its plugins get an environment of their own. `make ecosystem` runs the pages' code blocks.
+DOCS := $(VENV)/docs
+
+$(DOCS)/stamp: requirements/docs.txt $(STAMPS)/venv
+	$(BIN)/python -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip --quiet --require-virtualenv --disable-pip-version-check install -r requirements/docs.txt
+	@touch $@
+
+.PHONY: docs docs-pictures
+docs: $(DOCS)/stamp  ## Build the documentation's site into target/site; every link of it must lead somewhere
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --package aioxide --features tls-rustls --no-deps
+	@rm -rf target/site/rust && cp -r target/doc target/site/rust
+	@echo "docs: target/site/index.html"
+
+docs-pictures: $(STAMPS)/native  ## Record the history's chapters anew, for the pictures of docs/history.md
+	@for chapter in examples/history/[01]*.py; do \
+		slug=$$(basename $$chapter .py | cut -c 4-); \
+		$(BIN)/python -m aioxide history --chapters $$slug --out $(STAMPS)/chapter.html \
+			--svg docs/images/history/$$slug.svg > /dev/null || exit 1; \
+	done
 
 # ------------------------------------------------------------------------------------------------ checks
 

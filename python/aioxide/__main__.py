@@ -29,6 +29,11 @@ _HELP = {
     "history": "run every way of writing asynchronous code, time it, and draw it",
     "fetch": "fetch many URLs, politely, and go on where an interrupted run ended",
 }
+# Dask's own commands, on our loop: their arguments are Dask's.
+_DASK_HELP = {
+    "dask-scheduler": "run Dask's scheduler on our loop, as dask scheduler does",
+    "dask-worker": "run Dask's workers on our loop, as dask worker does",
+}
 
 
 class _Command(Protocol):
@@ -54,6 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
+        if words and words[0] in _DASK_HELP:
+            from .dask.loop import run_command
+
+            return run_command(words[0], words[1:])
         command, arguments = _parse(words)
         if not getattr(command, "is_program", False):
             return command.execute(arguments)
@@ -89,6 +98,8 @@ def _parse(argv: list[str]) -> tuple[_Command, object]:
                 own, program = split_program(command, argv[first:])
                 argv = argv[:first] + own
                 command.set_defaults(program=program)
+    for name, text in _DASK_HELP.items():
+        commands.add_parser(name, help=text)
     arguments = parser.parse_args(argv)
     return loaded[arguments.command], arguments
 

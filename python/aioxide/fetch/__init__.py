@@ -15,5 +15,6 @@ from __future__ import annotations
 from ._many import FetchResult, fetch_many
 from ._robots import RobotsDisallowedError
 from ._rows import Row
+from ._settings import Settings
 
-__all__ = ["FetchResult", "RobotsDisallowedError", "Row", "fetch_many"]
+__all__ = ["FetchResult", "RobotsDisallowedError", "Row", "Settings", "fetch_many"]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from aioxide import http
 
 from ._robots import Admission, RobotsDisallowedError
 from ._rows import Row, row_maker
+
+_Place = TypeVar("_Place")
+_Result = TypeVar("_Result")
 
 Given: TypeAlias = str | Row | Mapping[str, Any]
 
@@ -66,15 +69,19 @@ async def fetch_many(
         if client is None:
             limits = http.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
             client = await stack.enter_async_context(http.AsyncClient(limits=limits))
-        source = Source(make, rows)
-        admission = Admission(client, robots, rate)
-        if style == "native" and admission.is_free:
-            results = _in_blocks(client, source, concurrency)
-        else:
-            results = _in_tasks(client, source, concurrency, admission)
+        results = fetch_rows(Source(make, rows), client, style, concurrency, Admission(client, robots, rate))
         async with aclosing(results):
             async for result in results:
                 yield result
+
+
+def fetch_rows(
+    source: Source, client: http.AsyncClient, style: Literal["native", "async"], concurrency: int, admission: Admission
+) -> AsyncGenerator[FetchResult, None]:
+    """As `fetch_many`, with what that makes first."""
+    if style == "native" and admission.is_free:
+        return _in_blocks(client, source, concurrency)
+    return _in_tasks(client, source, concurrency, admission)
 
 
 class Source:
@@ -147,22 +154,37 @@ async def fetch_row(client: http.AsyncClient, row: Row, admission: Admit) -> Fet
     return FetchResult(row, response, None, time.monotonic() - begin)
 
 
-async def _in_tasks(
+def _in_tasks(
     client: http.AsyncClient, source: Source, concurrency: int, admission: Admit
 ) -> AsyncGenerator[FetchResult, None]:
-    """A task for each place: it takes a row, fetches it, and waits until its result is taken."""
-    results: asyncio.Queue[FetchResult | BaseException | None] = asyncio.Queue(1)
+    """A task for each place, which takes a row and fetches it."""
 
-    async def work() -> None:
+    async def fetch_next(_place: int) -> FetchResult | None:
+        row = await source.next()
+        return None if row is None else await fetch_row(client, row, admission)
+
+    return in_places(range(concurrency), fetch_next)
+
+
+async def in_places(
+    places: Iterable[_Place], fetch: Callable[[_Place], Awaitable[_Result | None]]
+) -> AsyncGenerator[_Result, None]:
+    """A task for each place calls `fetch` for one result after the other, until that gives None.
+
+    It waits until its result is taken before it goes on.
+    """
+    results: asyncio.Queue[_Result | BaseException | None] = asyncio.Queue(1)
+
+    async def work(place: _Place) -> None:
         try:
-            while (row := await source.next()) is not None:
-                await results.put(await fetch_row(client, row, admission))
+            while (result := await fetch(place)) is not None:
+                await results.put(result)
         except Exception as error:  # noqa: BLE001 - the consumer gets it
             await results.put(error)
         else:
             await results.put(None)
 
-    workers = [asyncio.create_task(work()) for _ in range(concurrency)]
+    workers = [asyncio.create_task(work(place)) for place in places]
     try:
         left = len(workers)
         while left:

@@ -42,13 +42,13 @@ class Rules:
     no response, or one that says so) allows nothing, as the RFC has it.
     """
 
-    def __init__(self, origin: str, user_agent: str, response: http.Response | None) -> None:
+    def __init__(self, origin: str, user_agent: str, response: http.Response | None, parts: int = 1) -> None:
         self._origin = origin
         self._user_agent = user_agent
         self._parser = RobotFileParser()
         self._parser.parse(_lines(response))
         delay = self._parser.crawl_delay(user_agent)
-        self._turns = Turns(int(delay) / 1000 if delay else 0.0)
+        self._turns = Turns(parts * int(delay) / 1000 if delay else 0.0)
 
     def pause(self, url: str) -> float:
         """How many seconds to wait before the URL is fetched. RobotsDisallowedError if it must not be."""
@@ -104,10 +104,14 @@ def _origin(url: str) -> str:
 
 
 class Admission:
-    """Whether, and when, a request may begin: by the hosts' ``robots.txt`` if there is a `user_agent`, by a `rate`."""
+    """Whether, and when, a request may begin: by the hosts' ``robots.txt`` if there is a `user_agent`, by a `rate`.
 
-    def __init__(self, client: http.AsyncClient, user_agent: str | None, rate: float | None) -> None:
+    `parts`: of so many that ask the same hosts this is one.
+    """
+
+    def __init__(self, client: http.AsyncClient, user_agent: str | None, rate: float | None, parts: int = 1) -> None:
         self._client = client
+        self._parts = parts
         self._user_agent = user_agent
         self._pace = Turns(1 / rate) if rate else None
         self._rules: dict[str, asyncio.Task[Rules]] = {}
@@ -134,7 +138,7 @@ class Admission:
             response = await self._client.get(f"{origin}/robots.txt", follow_redirects=True)
         except http.HTTPError:
             response = None
-        return Rules(origin, user_agent, response)
+        return Rules(origin, user_agent, response, self._parts)
 
 
 class BlockingAdmission:

@@ -25,6 +25,7 @@ from ._output import Output, format_of
 from ._progress import Progress
 from ._robots import BlockingAdmission, is_loopback
 from ._rows import Row, count, from_file, from_urls, is_template
+from ._settings import Settings
 from ._summary import Summary
 
 __all__ = ["add_arguments", "execute"]
@@ -71,6 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--robots",
         action=argparse.BooleanOptionalAction,
         help="heed robots.txt and its crawl delays (default: for templates and files, with hosts of others)",
+    )
+    how.add_argument(
+        "--scheduler", metavar="ADDRESS", help="have a Dask cluster's workers fetch, within the same limits together"
     )
     out = parser.add_argument_group("results")
     out.add_argument(
@@ -133,6 +137,8 @@ def execute(arguments: argparse.Namespace) -> int:
         return _complain("give URLs, or --from FILE")
     if arguments.output is None and (arguments.journal or arguments.bodies in ("hash", "rows")):
         return _complain("--journal and bodies in files need an --output")
+    if arguments.scheduler and arguments.style != "native":
+        return _complain(f"--scheduler is for the style native, not {arguments.style}")
     try:
         return Run(arguments).execute()
     except (JournalError, ValueError, OSError) as error:
@@ -207,20 +213,18 @@ class Run:
             return None
         return sum(map(count, arguments.urls))
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self) -> Settings:
         arguments = self._arguments
-        return {
-            "headers": [("user-agent", _USER_AGENT), *arguments.header],
-            "timeout": http.Timeout(arguments.timeout),
-            "follow_redirects": not arguments.no_redirects,
-            "retry": http.Retry(attempts=arguments.retries + 1) if arguments.retries else None,
-            "http2": arguments.http2,
-            "limits": http.Limits(
-                max_connections=arguments.concurrency,
-                max_keepalive_connections=arguments.concurrency,
-                max_connections_per_host=arguments.per_host,
-            ),
-        }
+        return Settings(
+            headers=(("user-agent", _USER_AGENT), *arguments.header),
+            timeout=arguments.timeout,
+            follow_redirects=not arguments.no_redirects,
+            retries=arguments.retries,
+            http2=arguments.http2,
+        )
+
+    def _of_client(self) -> dict[str, Any]:
+        return self._settings().of_client(self._arguments.concurrency, self._arguments.per_host)
 
     def _fetch(self, rows: Iterator[Row], output: Output, progress: Progress) -> None:
         def keep(result: FetchResult) -> None:
@@ -229,6 +233,9 @@ class Run:
             output.add(result)
 
         style = self._arguments.style
+        if self._arguments.scheduler:
+            aioxide.run(self._fetch_on_cluster(rows, keep))
+            return
         if style in ("async", "native"):
             aioxide.run(self._fetch_on_loop(rows, keep))
             return
@@ -239,7 +246,7 @@ class Run:
 
     async def _fetch_on_loop(self, rows: Iterator[Row], keep: Callable[[FetchResult], None]) -> None:
         arguments = self._arguments
-        async with http.AsyncClient(**self._settings()) as client:
+        async with http.AsyncClient(**self._of_client()) as client:
             results = fetch_many(
                 rows,
                 client=client,
@@ -252,6 +259,25 @@ class Run:
                 async for result in results:
                     keep(result)
 
+    async def _fetch_on_cluster(self, rows: Iterator[Row], keep: Callable[[FetchResult], None]) -> None:
+        from aioxide import dask
+
+        arguments = self._arguments
+        async with dask.connected(arguments.scheduler) as client:
+            results = dask.fetch_many(
+                client,
+                rows,
+                concurrency=arguments.concurrency,
+                per_host=arguments.per_host,
+                rate=arguments.rate,
+                robots=self._robots(),
+                settings=self._settings(),
+            )
+            async for result in results:
+                keep(result)
+            if arguments.timeline:
+                await dask.dump_timelines(client, arguments.timeline)
+
     def _robots(self) -> str | None:
         """The name by which hosts are asked what they want; None if they are not."""
         return _USER_AGENT if heeds_robots(self._arguments) else None
@@ -260,7 +286,7 @@ class Run:
     def _blocking(self) -> Iterator[Callable[[Row], FetchResult]]:
         """What fetches a row and waits for it, in any thread."""
         arguments = self._arguments
-        with http.Client(**self._settings()) as client:
+        with http.Client(**self._of_client()) as client:
             admission = BlockingAdmission(client, self._robots(), arguments.rate, arguments.per_host)
 
             def fetch(row: Row) -> FetchResult:
