@@ -226,6 +226,25 @@ format: $(STAMPS)/check-tools  ## Format Rust and Python, and apply the lints' s
 	$(BIN)/ruff check --fix $(wildcard $(PYTHON_CODE))
 	$(BIN)/ruff format $(wildcard $(PYTHON_CODE))
 
+# ------------------------------------------------------------------------------------------------ releases
+
+# DIST_ARGS="--zig --compatibility manylinux_2_17" (with ziglang installed) builds for older systems than this one.
+DIST_ARGS ?=
+
+.PHONY: dist release-check audit
+dist: $(STAMPS)/build-tools  ## Build the wheel for this Python and the source distribution, into dist/
+	@rm -rf dist
+	env -u CONDA_PREFIX $(BIN)/maturin build --release --locked --interpreter $(BIN)/python --out dist $(DIST_ARGS)
+	$(BIN)/maturin sdist --out dist
+
+release-check: dist  ## Install the wheel where nothing else is, run the examples, uninstall: nothing may be left
+	$(BIN)/python tests/release/check.py dist
+
+audit:  ## Compare what we build on with the published advisories (needs cargo-deny and pip-audit)
+	cargo deny --workspace check
+	pip-audit --requirement requirements/build.txt
+	pip-audit --requirement requirements/ecosystem.txt
+
 # -------------------------------------------------------------------------------------------- benchmarks
 
 # Python 3.13 where there is one, since that is what the published numbers are measured on.

@@ -19,6 +19,7 @@ _BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
 _BATCH_SECONDS_MAX: Final = 1.0
 # In a folder of results the records are here, the bodies beside it.
 _INDEX: Final = "index.jsonl"
+_to_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Sink(Protocol):
@@ -126,7 +127,7 @@ class JsonLines:
 
     def add(self, record: Record) -> int:
         """Take a record."""
-        line = json.dumps(_as_json(record), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        line = _to_json(_as_json(record)).encode() + b"\n"
         self._lines.append(line)
         return len(line)
 
