@@ -252,7 +252,8 @@ BENCH_PYTHON ?= $(shell sh bench/find-python.sh 3.13 $(PYTHON))
 BENCH_VENV := bench/.venv
 BENCH_BIN := $(BENCH_VENV)/bin
 BENCH_STAMPS := $(BENCH_VENV)/stamps
-BENCH_PIP := $(BENCH_BIN)/python -m pip --quiet --require-virtualenv --disable-pip-version-check install
+# urllib3 stays what it is beside niquests.
+BENCH_PIP := URLLIB3_NO_OVERRIDE=1 $(BENCH_BIN)/python -m pip --quiet --require-virtualenv --disable-pip-version-check install
 
 $(BENCH_STAMPS)/venv:
 	$(BENCH_PYTHON) -m venv $(BENCH_VENV)

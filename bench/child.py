@@ -1,7 +1,7 @@
 """A contender's process: does one row's job on one contender, told what to do by lines of JSON on its input.
 
-``python -m bench.child server|loop|client|http-server CONTENDER JOB``. Each answer is one line of JSON. It ends when
-its input does, so that nothing is left running when the harness goes away.
+``python -m bench.child server|loop|client|http-server|https-server CONTENDER JOB``. Each answer is one line of JSON. It
+ends when its input does, so that nothing is left running when the harness goes away.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import statistics
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, cast
 
 from bench import floor
 from bench.contenders import FLOOR, loop_factory
 from bench.http_servers import HTTP_SERVERS
 from bench.loop_jobs import LOOP_JOBS, start_and_stop
-from bench.servers import SERVERS
+from bench.servers import BACKLOG, SERVERS, server_context
 
 
 def say(answer: dict[str, Any]) -> None:
@@ -45,9 +46,13 @@ def time_rounds(work: Any) -> None:
     for line in sys.stdin:
         order = json.loads(line)
         begin, begin_cpu = time.perf_counter(), time.process_time()
-        work(order)
+        latencies = work(order) or ()
         seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - begin_cpu
-        say({"operations": order["operations"], "seconds": seconds, "cpu_seconds": cpu_seconds})
+        answer = {"operations": order["operations"], "seconds": seconds, "cpu_seconds": cpu_seconds}
+        if latencies:
+            percentiles = statistics.quantiles(latencies, n=100)
+            answer |= {"latency_p50": percentiles[49], "latency_p99": percentiles[98]}
+        say(answer)
 
 
 def run_on_loop(contender: str, job: str) -> None:
@@ -62,11 +67,11 @@ def run_on_loop(contender: str, job: str) -> None:
         time_rounds(lambda order: runner.run(LOOP_JOBS[job](order["operations"])))
 
 
-def run_client(contender: str) -> None:
+def run_client(contender: str, job: str) -> None:
     """Make requests of the server that each line of the input names."""
     from bench import clients
 
-    client = clients.make(contender)
+    client = clients.make(contender, blocking=job == "http_get_sync")
     say({})
     time_rounds(lambda order: client.get(order["url"], order["operations"], order["connections"], order["bytes_each"]))
     client.close()
@@ -81,6 +86,34 @@ def serve_http(bytes_each: int) -> None:
         sys.stdin.read()
 
 
+def serve_https(bytes_each: int) -> None:
+    """Answer every GET with so many bytes, over TLS, until the harness goes away."""
+    import aioxide
+
+    response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % bytes_each + bytes(bytes_each)
+
+    class Answering(asyncio.Protocol):
+        transport: asyncio.Transport
+        held = b""
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = cast("asyncio.Transport", transport)
+
+        def data_received(self, data: bytes) -> None:
+            *heads, self.held = (self.held + data).split(b"\r\n\r\n")
+            for _ in heads:
+                self.transport.write(response)
+
+    async def listen() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Answering, "127.0.0.1", 0, backlog=BACKLOG, ssl=server_context())
+        say({"url": f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"})
+        await asyncio.Event().wait()
+
+    threading.Thread(target=end_with_input, daemon=True).start()
+    aioxide.run(listen())
+
+
 def main(kind: str, contender: str, job: str) -> None:
     match kind:
         case "server":
@@ -88,9 +121,11 @@ def main(kind: str, contender: str, job: str) -> None:
         case "loop":
             run_on_loop(contender, job)
         case "client":
-            run_client(contender)
+            run_client(contender, job)
         case "http-server":
             serve_http(int(job))
+        case "https-server":
+            serve_https(int(job))
         case _:
             raise ValueError(kind)
 

@@ -38,10 +38,26 @@ CLIENTS: dict[str, tuple[tuple[str, ...], str | None]] = {
     "aioxide": (("aioxide",), "aioxide"),
     "aioxide-rust": (("aioxide",), "aioxide"),
     "httpx": (("httpx",), "asyncio"),
+    "httpx2": (("httpx2",), "asyncio"),
     "aiohttp": (("aiohttp",), "asyncio"),
     "aiohttp-uvloop": (("aiohttp", "uvloop"), "uvloop"),
     "aiohttp-aioxide": (("aiohttp", "aioxide"), "aioxide"),
+    "pyreqwest": (("pyreqwest",), "asyncio"),
+    "wreq": (("wreq",), "asyncio"),
+    "niquests": (("niquests",), "asyncio"),
+    "tornado": (("tornado",), "asyncio"),
+    "tornado-curl": (("tornado", "pycurl"), "asyncio"),
     "pycurl": (("pycurl",), None),
+}
+
+# The same of blocking code, which has no loop.
+BLOCKING_CLIENTS: dict[str, tuple[str, ...]] = {
+    "aioxide": ("aioxide",),
+    "httpx": ("httpx",),
+    "requests": ("requests",),
+    "urllib3": ("urllib3",),
+    "pyreqwest": ("pyreqwest",),
+    "pycurl": ("pycurl",),
 }
 
 
@@ -71,6 +87,8 @@ def distributions(name: str) -> tuple[str, ...]:
     """The installed packages that a contender, loop or client, is made of."""
     if name in CLIENTS:
         return CLIENTS[name][0]
+    if name in BLOCKING_CLIENTS:
+        return BLOCKING_CLIENTS[name]
     distribution = TLS_LOOPS[name][0]
     return (distribution,) if distribution else ()
 
@@ -90,4 +108,6 @@ def version(name: str) -> str | None:
 
 def versions() -> dict[str, str]:
     """The versions of all that are installed, by name."""
-    return {name: found for name in [*TLS_LOOPS, FLOOR, *CLIENTS] if (found := version(name)) is not None}
+    return {
+        name: found for name in [*TLS_LOOPS, FLOOR, *CLIENTS, *BLOCKING_CLIENTS] if (found := version(name)) is not None
+    }

@@ -228,7 +228,8 @@ class Harness:
     @contextlib.contextmanager
     def http_server(self, row: Row) -> Iterator[str]:
         """The server of a client row, on the load's core."""
-        command = [sys.executable, "-m", "bench.child", "http-server", "aioxide", str(row.bytes_each)]
+        kind = "https-server" if row.protocol == "tls" else "http-server"
+        command = [sys.executable, "-m", "bench.child", kind, "aioxide", str(row.bytes_each)]
         child = Child(command, cores()[1])
         try:
             yield child.answer()["url"]

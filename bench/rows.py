@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bench.contenders import CLIENTS, FLOOR, LOOPS, TLS_LOOPS
+from bench.contenders import BLOCKING_CLIENTS, CLIENTS, FLOOR, LOOPS, TLS_LOOPS
 
 Kind = Literal["server", "memory", "loop", "client"]
 Protocol = Literal["tcp", "unix", "udp", "tls", "connections", "handshakes", "resumptions", "http"]
@@ -84,6 +84,32 @@ def loop(name: str, title: str, operation: str, operations: int, target: float |
     return Row(name, title, operation, "loop", name, operations=operations, target=target)
 
 
+def http_get(kib_each: int, at_once: int, *, secure: bool = False) -> Row:
+    # What takes seconds for a hundred requests at once, nobody waits for with a thousand.
+    slow = ("httpx", "httpx2", "niquests") if at_once > 100 else ()
+    scheme = "https" if secure else "http"
+    return Row(
+        f"{scheme}_get-{kib_each}k-{at_once}",
+        f"{scheme.upper()} GET, {kib_each:,} KiB, {at_once:,} at a time",
+        "request",
+        "client",
+        "http_get",
+        connections=at_once,
+        bytes_each=kib_each * KIB,
+        protocol="tls" if secure else "tcp",
+        operations=max(at_once, 100),
+        contenders=tuple(name for name in CLIENTS if name not in slow),
+    )
+
+
+def http_get_sync(kib_each: int, *, secure: bool = False) -> Row:
+    row = http_get(kib_each, 1, secure=secure)
+    name = row.name.replace("_get-", "_get_sync-").removesuffix("-1")
+    return replace(
+        row, name=name, title=f"blocking {row.title}", job="http_get_sync", contenders=tuple(BLOCKING_CLIENTS)
+    )
+
+
 ROWS: tuple[Row, ...] = (
     echo("protocol", "TCP echo, protocol", 1, 1),
     echo("protocol", "TCP echo, protocol", 10, 1, target=1.2),
@@ -129,17 +155,19 @@ ROWS: tuple[Row, ...] = (
     loop("subprocess", "create_subprocess_exec and wait", "program", 100, target=5.0),
     loop("subprocess_pipe", "create_subprocess_exec, output by a pipe", "program", 100, target=5.0),
     loop("start_and_stop", "a new loop, run and closed", "loop", 200),
-    Row(
-        "http_get",
-        "HTTP GET, 1 KiB, 100 at a time",
-        "request",
-        "client",
-        "http_get",
-        connections=100,
-        bytes_each=KIB,
-        operations=500,
-        contenders=tuple(CLIENTS),
-    ),
+    http_get(1, 1),
+    http_get(1, 16),
+    http_get(1, 100),
+    http_get(1, 1000),
+    http_get(1024, 16),
+    http_get(1, 1, secure=True),
+    http_get(1, 16, secure=True),
+    http_get(1, 100, secure=True),
+    http_get(1, 1000, secure=True),
+    http_get(1024, 16, secure=True),
+    http_get_sync(1),
+    http_get_sync(1, secure=True),
+    http_get_sync(1024),
 )
 
 
