@@ -7,6 +7,8 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar, TypeVarTuple, final, 
 
 from typing_extensions import Buffer, disjoint_base
 
+from aioxide import http
+
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
@@ -14,6 +16,7 @@ __all__ = [
     "BodyDecoder",
     "CachePolicy",
     "CacheRequest",
+    "Completed",
     "DatagramTransport",
     "ExecutorCall",
     "FetchMany",
@@ -21,10 +24,12 @@ __all__ = [
     "HttpClient",
     "HttpServer",
     "Loop",
+    "PendingResponse",
     "RawResponse",
     "SocketOperation",
     "SocketTransport",
     "StreamOperation",
+    "Template",
     "ThreadSafeHandle",
     "TimerHandle",
     "TlsTransport",
@@ -32,6 +37,7 @@ __all__ = [
     "__version__",
     "add_loop_methods",
     "add_stream_methods",
+    "are_plain_urls",
     "build_facts",
     "cache_merged_fields",
     "cache_storable_fields",
@@ -482,8 +488,57 @@ class HttpClient:
         total_timeout: float | None,
         server_name: str | None = None,
     ) -> Awaitable[RawResponse]: ...
+    def fetch_plain(
+        self, loop: asyncio.AbstractEventLoop, method: str, url: str, template: Template
+    ) -> PendingResponse | None: ...
+    def fetch_plain_blocking(self, method: str, url: str, template: Template) -> RawResponse | None: ...
+    def fetch_many_plain(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        urls: list[str],
+        *,
+        limit: int,
+        template: Template,
+        respond: Callable[[RawResponse | Exception, str], Any],
+    ) -> FetchMany: ...
     def close(self) -> None: ...
     def statistics(self) -> dict[str, int]: ...
+
+@final
+class Template:
+    @staticmethod
+    def of(
+        headers: list[tuple[bytes, bytes]],
+        *,
+        connect_timeout: float | None,
+        read_timeout: float | None,
+        write_timeout: float | None,
+        pool_timeout: float | None,
+        total_timeout: float | None,
+    ) -> Template | None: ...
+
+@final
+class PendingResponse:
+    @property
+    def future(self) -> asyncio.Future[RawResponse]: ...
+    def __await__(self) -> Self: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def throw(self, kind: Any, value: Any = None, _traceback: Any = None) -> Any: ...
+    def close(self) -> None: ...
+
+@final
+class Completed:
+    def __new__(cls, index: int, url: http.URL, response: http.Response | None, error: Exception | None) -> Self: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def url(self) -> http.URL: ...
+    @property
+    def response(self) -> http.Response | None: ...
+    @property
+    def error(self) -> Exception | None: ...
+    def result(self) -> http.Response: ...
 
 @final
 class RawResponse:
@@ -533,7 +588,7 @@ class WebSocketOperation:
 @final
 class FetchMany:
     def __aiter__(self) -> Self: ...
-    def __anext__(self) -> Awaitable[tuple[int, RawResponse | Exception]]: ...
+    def __anext__(self) -> Awaitable[Any]: ...
     def close(self) -> None: ...
 
 @final
@@ -599,6 +654,7 @@ class CachePolicy:
 
 def cache_storable_fields(fields: _Fields) -> _Fields: ...
 def cache_merged_fields(stored: _Fields, update: _Fields) -> _Fields: ...
+def are_plain_urls(urls: list[Any]) -> bool: ...
 def domain_to_ascii(domain: str) -> str | None: ...
 def domain_to_unicode(domain: str) -> str: ...
 def is_public_suffix(domain: str) -> bool: ...

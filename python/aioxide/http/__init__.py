@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aioxide._native import Completed
+
 from ._alias import alias_httpx
 from ._api import delete, gather_get, get, head, options, patch, post, put, request, stream
 from ._auth import Auth, BasicAuth, FunctionAuth, NetRCAuth
@@ -76,7 +78,7 @@ if TYPE_CHECKING:
     from ._cache.sqlite import SQLiteCacheStore
     from ._cache.stores import CacheEntry, CacheStore, MemoryCacheStore
     from ._digest import DigestAuth
-    from ._gather import Completed, Gather
+    from ._gather import Gather
     from ._sse import EventSource, ServerSentEvent
     from ._transports.asgi import ASGITransport
     from ._transports.default_async import AsyncHTTPTransport
@@ -178,7 +180,6 @@ _LAZY = {
     "Cache": "_cache.cache",
     "CacheEntry": "_cache.stores",
     "CacheStore": "_cache.stores",
-    "Completed": "_gather",
     "DigestAuth": "_digest",
     "EventSource": "_sse",
     "Gather": "_gather",

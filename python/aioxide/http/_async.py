@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import sleep
+from asyncio import _get_running_loop, sleep
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from time import perf_counter
@@ -23,7 +23,7 @@ from ._config import (
 from ._content import AsyncByteStream, RequestContent, RequestData
 from ._cookies import CookieTypes
 from ._exceptions import RequestError
-from ._gather import Gather
+from ._gather import Gather, PlainGather
 from ._headers import HeaderTypes
 from ._multipart import RequestFiles
 from ._proxies import ProxyTypes
@@ -72,6 +72,7 @@ class AsyncClient(AsyncWebSocketOpening):
     """
 
     _native_transport = AsyncHTTPTransport
+    _is_native = staticmethod(is_native)
 
     def __init__(
         self,
@@ -219,6 +220,19 @@ class AsyncClient(AsyncWebSocketOpening):
         extensions: Mapping[str, Any] | None = None,
     ) -> Response:
         """Send a GET request. See `request`."""
+        if (
+            type(url) is str
+            and params is headers is cookies is extensions is None
+            and auth is follow_redirects is timeout is USE_CLIENT_DEFAULT
+            and (plain := self._find_plain()) is not None
+            and (pending := plain.fetch(_get_running_loop(), "GET", url := self._absolute(url))) is not None
+        ):
+            try:
+                raw = await pending.future
+            except BaseException as error:
+                plain.give_up(pending, error, "GET", url)
+                raise
+            return self._respond(raw, (plain, "GET", url))
         return await self.request(
             "GET",
             url,
@@ -556,6 +570,10 @@ class AsyncClient(AsyncWebSocketOpening):
         self._check_open()
         if any(self._event_hooks.values()):
             raise NotImplementedError(_NOT_GATHERED)
+        urls = list(urls)
+        if headers is None and timeout is USE_CLIENT_DEFAULT and (plain := self._find_plain()) is not None:
+            if plain.can_fetch(urls):
+                return PlainGather(self, plain, urls, limit=limit, return_exceptions=return_exceptions)
         requests = [self.build_request("GET", url, headers=headers, timeout=timeout) for url in urls]
         for request in requests:
             authenticate_once(request, self._request_auth(request, USE_CLIENT_DEFAULT))
@@ -598,3 +616,6 @@ class AsyncClient(AsyncWebSocketOpening):
         await self._end_background()
         for transport in self._transports():
             await transport.__aexit__(exc_type, exc, traceback)
+
+
+AsyncClient._methods = (AsyncClient.request, AsyncClient.send, AsyncClient.build_request)

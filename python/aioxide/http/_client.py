@@ -19,6 +19,7 @@ from ._decoders import SUPPORTED
 from ._exceptions import TooManyRedirects, TransportError
 from ._headers import Headers, HeaderTypes, RawHeaders
 from ._multipart import RequestFiles
+from ._plain import Plain
 from ._proxies import ProxyTypes, URLPattern, get_environment_proxies
 from ._query import QueryParams, QueryParamTypes
 from ._redirects import redirected_request
@@ -29,6 +30,8 @@ from ._transports.default import NativeTransport
 from ._urls import URL, URLTypes
 
 if TYPE_CHECKING:
+    from aioxide._native import RawResponse
+
     from ._cache.cache import Cache
 
 EventHook = Callable[..., Any]
@@ -97,11 +100,15 @@ class BaseClient:
         self._used = False
         self._closed = False
         native.update(trust_env=trust_env, hedge_budget=hedge_budget)
+        self._plain: Plain | None = None
         self._transport: Any = self._native_transport(**native) if transport is None else transport
         self._mounts: dict[URLPattern, Any] = {}
         self._mount(proxy, trust_env and transport is None, mounts, native)
 
     _native_transport: type[Any]
+    _is_native: Callable[[Any], bool]
+    _methods: tuple[Any, ...]
+    """The class's own methods that a plain request goes round: `request`, `send` and `build_request`."""
 
     def _mount(
         self, proxy: ProxyTypes | None, reads_env: bool, mounts: Mapping[str, Any] | None, native: dict[str, Any]
@@ -318,6 +325,46 @@ class BaseClient:
             or self._event_hooks["request"]
             or self._event_hooks["response"]
         )
+
+    def _find_plain(self) -> Plain | None:
+        """What plain requests start from; None while something has to be decided about each request."""
+        cls, own, transport = type(self), self.__dict__, self._transport
+        if (
+            self._closed
+            or self._mounts
+            or self._params._dict
+            or self._cookies._cookies
+            or not self._is_plain(self.follow_redirects, self._auth)
+            or not self._is_native(transport)
+            or transport._retries
+            or self._hedge_after is not None
+            # Who replaced or overrode one of them expects it to be called.
+            or (cls.request, cls.send, cls.build_request) != self._methods  # type: ignore[attr-defined]
+            or "request" in own
+            or "send" in own
+            or "build_request" in own
+        ):
+            return None
+        plain = self._plain
+        if plain is None or not plain.fits(transport, self._headers._list, self._timeout):
+            plain = self._plain = Plain(transport, self._headers._list, self._timeout)
+        self._used = True
+        return plain
+
+    def _absolute(self, url: str) -> str:
+        """The text of a URL, appended to the base URL if there is one."""
+        return url if self._base_url._host is None else str(self._merge_url(url))
+
+    def _respond(self, raw: RawResponse, plain: tuple[Plain, str, str]) -> Response:
+        """The response to a plain request."""
+        if raw.notable or self._max_decoded_bytes is not None:
+            request = plain[0].request(plain[1], plain[2])
+            response = Response._from_core(raw, request, 0.0, self._default_encoding, None, self._max_decoded_bytes)
+            return self._finish_plain(response)
+        response = Response._from_plain(raw, plain)
+        if self._default_encoding != "utf-8":
+            response.default_encoding = self._default_encoding
+        return response
 
     def _exchange(self, request: Request, auth: Auth | None, follow_redirects: bool) -> Exchange:
         if auth is None:

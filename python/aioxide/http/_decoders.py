@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -192,3 +193,12 @@ class LineDecoder:
         self._pending = []
         self._return_held = False
         return lines
+
+
+def is_text_codec(name: str) -> bool:
+    """Whether Python knows a codec of this name by which bytes are text."""
+    try:
+        # Codecs such as hex or zlib are none of text.
+        return bool(codecs.lookup(name)._is_text_encoding)
+    except LookupError:
+        return False

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from asyncio import get_running_loop
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+
+from aioxide._native import Completed
 
 from ._exceptions import RequestError
 from ._response import Response
@@ -16,33 +18,8 @@ if TYPE_CHECKING:
     from aioxide._native import FetchMany, HttpClient, RawResponse
 
     from ._async import AsyncClient
+    from ._plain import Plain
     from ._request import Request
-    from ._urls import URL
-
-
-class Completed:
-    """One request of a Gather that is done: its place among the URLs, its URL, and its response or its error.
-
-    Of `response` and `error` one is None.
-    """
-
-    __slots__ = ("error", "index", "response", "url")
-
-    def __init__(self, index: int, url: URL, response: Response | None, error: Exception | None) -> None:
-        self.index = index
-        self.url = url
-        self.response = response
-        self.error = error
-
-    def result(self) -> Response:
-        """The response; the error is raised if there is none."""
-        if self.response is None:
-            raise self.error or RuntimeError("a Completed has a response or an error")
-        return self.response
-
-    def __repr__(self) -> str:
-        """The place, the URL and what came of it."""
-        return f"<Completed {self.index} {self.url!r}: {self.response or self.error!r}>"
 
 
 class Gather:
@@ -86,10 +63,13 @@ class Gather:
         """How many requests there are."""
         return len(self._requests)
 
-    def _start(self) -> None:
+    def _use(self) -> None:
         if self._used:
             raise RuntimeError("a Gather can be awaited or iterated once only")
         self._used = True
+
+    def _start(self) -> None:
+        self._use()
         sent: list[tuple[str, str, Any, Any]] = []
         self._places: list[int] = []
         for index, request in enumerate(self._requests):
@@ -106,8 +86,12 @@ class Gather:
                 get_running_loop(), sent, limit=self._limit, hedge_after=self._client._hedge_after, **limits
             )
 
-    def __aiter__(self) -> Gather:
+    def __aiter__(self) -> AsyncIterator[Completed]:
         self._start()
+        return self
+
+    def _source(self) -> AsyncIterator[Completed]:
+        """What to iterate over for who closes this in any case."""
         return self
 
     async def __anext__(self) -> Completed:
@@ -117,14 +101,16 @@ class Gather:
             await self.aclose()
             raise StopAsyncIteration
         try:
-            place, outcome = await self._many.__anext__()
+            item: Any = await self._many.__anext__()
         except BaseException:
             # The end as well as a cancellation.
             await self.aclose()
             raise
-        return self._completed(self._places[place], outcome)
+        return self._completed(item)
 
-    def _completed(self, index: int, outcome: RawResponse | Exception) -> Completed:
+    def _completed(self, item: Any) -> Completed:
+        place, outcome = item
+        index = self._places[place]
         request = self._requests[index]
         if isinstance(outcome, Exception):
             if isinstance(outcome, RequestError):
@@ -144,12 +130,13 @@ class Gather:
         return self._all().__await__()
 
     async def _all(self) -> list[Any]:
-        results: list[Any] = [None] * len(self._requests)
+        results: list[Any] = [None] * len(self)
         async with self:
-            async for done in self:
-                if done.error is not None and not self._return_exceptions:
-                    raise done.error
-                results[done.index] = done.error if done.response is None else done.response
+            async for done in self._source():
+                error = done.error
+                if error is not None and not self._return_exceptions:
+                    raise error
+                results[done.index] = done.response if error is None else error
         return results
 
     async def aclose(self) -> None:
@@ -169,3 +156,57 @@ class Gather:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+class PlainGather(Gather):
+    """A Gather of plain requests: nothing of Python's is made for one before it is done, and then by the core."""
+
+    def __init__(
+        self, client: AsyncClient, plain: Plain, urls: list[str], *, limit: int, return_exceptions: bool
+    ) -> None:
+        super().__init__(client, plain.core, [], limit=limit, return_exceptions=return_exceptions)
+        self._plain = plain
+        self._urls = urls
+
+    def __len__(self) -> int:
+        """How many requests there are."""
+        return len(self._urls)
+
+    def _start(self) -> None:
+        self._use()
+        if self._urls:
+            self._many = self._plain.fetch_many(
+                get_running_loop(), self._urls, self._limit, _responder(self._client, self._plain)
+            )
+
+    def __aiter__(self) -> AsyncIterator[Completed]:
+        self._start()
+        # A client of its own is closed after the last one.
+        return self if self._many is None or self.owns_client else self._many
+
+    def _source(self) -> AsyncIterator[Completed]:
+        if not self._urls:
+            return self
+        self._start()
+        return self if self._many is None else self._many
+
+    def _completed(self, item: Any) -> Completed:
+        completed: Completed = item
+        return completed
+
+
+def _responder(client: AsyncClient, plain: Plain) -> Callable[[RawResponse | Exception, str], Response | Exception]:
+    """What makes a response of an answer to a plain request, and has an error know its request."""
+
+    def respond(outcome: RawResponse | Exception, url: str) -> Response | Exception:
+        try:
+            if not isinstance(outcome, Exception):
+                return client._respond(outcome, (plain, "GET", url))
+            if not isinstance(outcome, RequestError):
+                return outcome
+            error = outcome
+        except RequestError as undecoded:
+            error = undecoded
+        return with_request(error, plain.request("GET", url))
+
+    return respond

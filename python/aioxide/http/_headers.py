@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, Sequence, ValuesView
 from typing import Any, Self, Union
 
@@ -218,3 +219,17 @@ class Headers(MutableMapping[str, str]):
         as_dict = dict(shown)
         body = as_dict if len(as_dict) == len(shown) else shown
         return f"{type(self).__name__}({body!r}{suffix})"
+
+
+def parse_links(header: str) -> list[dict[str, str]]:
+    """The links of a Link header (RFC 8288), each as a dict of its URL and parameters."""
+    links = []
+    for part in re.split(r",\s*<", header.strip(" ,")):
+        url, _, parameters = part.partition(";")
+        link = {"url": url.strip("<> '\"")}
+        for parameter in parameters.split(";"):
+            name, equals, value = parameter.partition("=")
+            if equals:
+                link[name.strip(" '\"")] = value.strip(" '\"")
+        links.append(link)
+    return links

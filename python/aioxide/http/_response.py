@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ._content import AsyncByteStream, ByteStream, LostBody, SyncByteStream, body_stream, encode_response_body
 from ._cookies import Cookies
-from ._decoders import ContentDecoder, LineDecoder, content_decoder
+from ._decoders import ContentDecoder, LineDecoder, content_decoder, is_text_codec
 from ._exceptions import DecodingError, HTTPStatusError, ResponseNotRead, StreamClosed, StreamConsumed
-from ._headers import Headers, HeaderTypes
+from ._headers import Headers, HeaderTypes, parse_links
 from ._status_codes import codes
-from ._streams import NetworkStream, Rechunker
+from ._streams import NetworkStream, Rechunker, pieces
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from aioxide._native import RawResponse
 
+    from ._plain import Plain
     from ._request import Request
     from ._urls import URL
 
@@ -46,9 +46,7 @@ class Response:
     """
 
     status_code: int
-    default_encoding: Encoding
-    history: list[Response]
-    """The redirects that led here, oldest first."""
+    default_encoding: Encoding = "utf-8"
     next_request: Request | None = None
     """The request that would follow this redirect, when redirects are not followed."""
     is_closed: bool = False
@@ -60,6 +58,10 @@ class Response:
 
     # What most responses never set stays on the class: there is one of these per request.
     _raw: RawResponse | None = None
+    _plain: tuple[Plain, str, str] | None = None
+    """What the request is made of once somebody asks for it, its method and its URL."""
+    _request: Request | None = None
+    _history: list[Response] | None = None
     _headers: Headers | None = None
     _stream: Any = None
     _content: bytes | None = None
@@ -85,7 +87,10 @@ class Response:
         history: list[Response] | None = None,
         default_encoding: Encoding = "utf-8",
     ) -> None:
-        self._set_up(int(status_code), Headers(headers), request, default_encoding)
+        self.status_code = int(status_code)
+        self._headers = Headers(headers)
+        self._request = request
+        self.default_encoding = default_encoding
         self._extensions = {} if extensions is None else dict(extensions)
         self.history = [] if history is None else list(history)
         if stream is not None:
@@ -108,13 +113,17 @@ class Response:
         else:
             self.read()
 
-    def _set_up(
-        self, status_code: int, headers: Headers | None, request: Request | None, default_encoding: Encoding
-    ) -> None:
-        self.status_code = status_code
-        self._headers = headers
-        self.default_encoding = default_encoding
-        self._request = request
+    @classmethod
+    def _from_plain(cls, raw: RawResponse, plain: tuple[Plain, str, str]) -> Response:
+        """Wrap the core's answer to a plain request: its body is there, and there is nothing notable about it."""
+        self = cls.__new__(cls)
+        self.status_code = raw.status
+        self._raw = raw
+        self._plain = plain
+        self._content = raw.body
+        self.is_closed = True
+        self.is_stream_consumed = True
+        return self
 
     @classmethod
     def _from_core(
@@ -128,17 +137,17 @@ class Response:
     ) -> Response:
         """Wrap the core's answer; `stream_type` is None when its body is there already."""
         self = cls.__new__(cls)
-        self._set_up(raw.status, None, request, default_encoding)
-        self.history = []
+        self.status_code = raw.status
+        self._request = request
+        self.default_encoding = default_encoding
         self._raw = raw
-        self._started = started
         if max_decoded_bytes is not None:
             self._decoded_left = max_decoded_bytes
         if stream_type is not None:
             self.stream = stream_type(raw, request)
+            self._started = started
             return self
         body = raw.body or b""
-        self._received = len(body)
         if not raw.notable & _CONTENT_ENCODING:
             self._settle(body)
         else:
@@ -189,12 +198,30 @@ class Response:
     def request(self) -> Request:
         """The request that this answers. RuntimeError when the response was made without one."""
         if self._request is None:
-            raise RuntimeError("this response was made without a request: .request is not set")
+            if self._plain is None:
+                raise RuntimeError("this response was made without a request: .request is not set")
+            plain, method, url = self._plain
+            self._request = plain.request(method, url)
         return self._request
 
     @request.setter
     def request(self, request: Request) -> None:
         self._request = request
+
+    @property
+    def _has_request(self) -> bool:
+        return self._request is not None or self._plain is not None
+
+    @property
+    def history(self) -> list[Response]:
+        """The redirects that led here, oldest first."""
+        if self._history is None:
+            self._history = []
+        return self._history
+
+    @history.setter
+    def history(self, history: list[Response]) -> None:
+        self._history = history
 
     @property
     def url(self) -> URL:
@@ -245,6 +272,9 @@ class Response:
     @property
     def elapsed(self) -> timedelta:
         """From sending the request to having the whole body, or closing the response. RuntimeError before that."""
+        if self._elapsed is None and self._raw is not None:
+            # The core has read the body, unless it is a stream; it counts the time as well.
+            self._elapsed = None if self._started is not None else self._raw.timings.get("total")
         if self._elapsed is None:
             raise RuntimeError("elapsed is known only once the response has been read or closed")
         from datetime import timedelta
@@ -254,13 +284,14 @@ class Response:
     @property
     def num_bytes_downloaded(self) -> int:
         """The bytes of the body that have come, before decoding."""
-        return self._received
+        whole = None if self._raw is None else self._raw.body
+        return self._received if whole is None else len(whole)
 
     @property
     def cookies(self) -> Cookies:
         """The cookies that this response sets."""
         jar = Cookies()
-        if self._request is not None:
+        if self._has_request:
             jar.extract_cookies(self)
         return jar
 
@@ -268,7 +299,7 @@ class Response:
     def links(self) -> dict[str | None, dict[str, str]]:
         """The Link header, by each link's relation or URL."""
         header = self.headers.get("link")
-        return {} if header is None else {link.get("rel") or link.get("url"): link for link in _parse_links(header)}
+        return {} if header is None else {link.get("rel") or link.get("url"): link for link in parse_links(header)}
 
     @property
     def is_informational(self) -> bool:
@@ -307,11 +338,11 @@ class Response:
 
     def raise_for_status(self) -> Response:
         """HTTPStatusError unless the status is 2xx; gives the response itself, so that calls can be chained."""
-        request = self._request
-        if request is None:
+        if not self._has_request:
             raise RuntimeError("raise_for_status() needs the request, and this response was made without one")
         if self.is_success:
             return self
+        request = self.request
         kind = _KINDS.get(self.status_code // 100, "Invalid status")
         url = request.url.copy_with(userinfo=None) if request.url._userinfo else request.url
         message = f"{kind} '{self.status_code} {self.reason_phrase}' for url '{url}'"
@@ -347,7 +378,7 @@ class Response:
         """
         if self._encoding is None:
             encoding = self.charset_encoding
-            if encoding is None or not _is_text_codec(encoding):
+            if encoding is None or not is_text_codec(encoding):
                 if isinstance(self.default_encoding, str):
                     encoding = self.default_encoding
                 elif self._content is not None:
@@ -437,7 +468,7 @@ class Response:
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
         """The pieces of the body, decoded."""
         if self._content is not None:
-            yield from _pieces(self._content, chunk_size)
+            yield from pieces(self._content, chunk_size)
             return
         decoder, chunker = self._decoder(), Rechunker(chunk_size)
         for coded in self.iter_raw():
@@ -450,7 +481,7 @@ class Response:
     async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
         """The pieces of the body, decoded."""
         if self._content is not None:
-            for piece in _pieces(self._content, chunk_size):
+            for piece in pieces(self._content, chunk_size):
                 yield piece
             return
         decoder, chunker = self._decoder(), Rechunker(chunk_size)
@@ -524,8 +555,8 @@ class Response:
             raise self._with_request(error) from None
 
     def _with_request(self, error: DecodingError) -> DecodingError:
-        if self._request is not None:
-            error.request = self._request
+        if self._has_request:
+            error.request = self.request
         return error
 
     def _text_decoder(self) -> codecs.IncrementalDecoder:
@@ -558,10 +589,13 @@ class Response:
     def __getstate__(self) -> dict[str, Any]:
         # The core's answer stays behind, so what it says is copied first.
         extensions = {name: value for name, value in self.extensions.items() if name != "network_stream"}
-        kept_headers = self.headers
-        dropped = ("_stream", "_raw", "is_closed", "_started", "next_request")
-        kept = {name: value for name, value in self.__dict__.items() if name not in dropped}
-        return {**kept, "_headers": kept_headers, "_extensions": extensions}
+        said = {"_headers": self.headers, "_extensions": extensions, "_received": self.num_bytes_downloaded}
+        if self._has_request:
+            said["_request"] = self.request
+        if self._started is None and self._raw is not None:
+            said["_elapsed"] = self._raw.timings.get("total")
+        dropped = ("_stream", "_raw", "_plain", "is_closed", "_started", "next_request")
+        return {name: value for name, value in self.__dict__.items() if name not in dropped} | said
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -569,31 +603,3 @@ class Response:
         self._started = None
         self.next_request = None
         self.is_closed = True
-
-
-def _pieces(content: bytes, size: int | None) -> Iterator[bytes]:
-    chunker = Rechunker(size)
-    yield from chunker.feed(content)
-    yield from chunker.flush()
-
-
-def _is_text_codec(name: str) -> bool:
-    try:
-        # Codecs such as hex or zlib are none of text.
-        return bool(codecs.lookup(name)._is_text_encoding)
-    except LookupError:
-        return False
-
-
-def _parse_links(header: str) -> list[dict[str, str]]:
-    """The links of a Link header (RFC 8288), each as a dict of its URL and parameters."""
-    links = []
-    for part in re.split(r",\s*<", header.strip(" ,")):
-        url, _, parameters = part.partition(";")
-        link = {"url": url.strip("<> '\"")}
-        for parameter in parameters.split(";"):
-            name, equals, value = parameter.partition("=")
-            if equals:
-                link[name.strip(" '\"")] = value.strip(" '\"")
-        links.append(link)
-    return links

@@ -124,3 +124,10 @@ class Rechunker:
         """What is left over."""
         held, self._held = self._held, None
         return [held] if held else []
+
+
+def pieces(content: bytes, size: int | None) -> Iterator[bytes]:
+    """The content, cut into pieces of one size if there is one."""
+    chunker = Rechunker(size)
+    yield from chunker.feed(content)
+    yield from chunker.flush()

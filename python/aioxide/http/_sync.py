@@ -74,6 +74,7 @@ class Client(WebSocketOpening):
     """
 
     _native_transport = HTTPTransport
+    _is_native = staticmethod(is_native)
 
     def __init__(
         self,
@@ -220,6 +221,14 @@ class Client(WebSocketOpening):
         extensions: Mapping[str, Any] | None = None,
     ) -> Response:
         """Send a GET request. See `request`."""
+        if (
+            type(url) is str
+            and params is headers is cookies is extensions is None
+            and auth is follow_redirects is timeout is USE_CLIENT_DEFAULT
+            and (plain := self._find_plain()) is not None
+            and (raw := plain.fetch_blocking("GET", url := self._absolute(url))) is not None
+        ):
+            return self._respond(raw, (plain, "GET", url))
         return self.request(
             "GET",
             url,
@@ -539,3 +548,6 @@ class Client(WebSocketOpening):
         self._closed = True
         for transport in self._transports():
             transport.__exit__(exc_type, exc, traceback)
+
+
+Client._methods = (Client.request, Client.send, Client.build_request)

@@ -1,10 +1,13 @@
 //! What carries a request: a connection of its own, or a stream of a shared one.
 
 use std::any::Any;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 
 use super::connection::{Connection, explain};
@@ -106,11 +109,15 @@ impl Carrier {
         }
     }
 
-    /// Whom to wake when there is more of the body: nobody where it comes only by `drive`.
-    pub fn reader<'a>(&self, waker: &'a Waker) -> &'a Waker {
+    /// What has come of the body. Where more comes only by `drive`, nobody is woken for it.
+    pub fn poll_frame(
+        &self,
+        incoming: &mut Incoming,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         match self {
-            Self::Http1(_) => Waker::noop(),
-            Self::Http2(_) => waker,
+            Self::Http1(connection) => connection.poll_frame(incoming),
+            Self::Http2(_) => Pin::new(incoming).poll_frame(context),
         }
     }
 

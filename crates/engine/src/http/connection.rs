@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 
@@ -21,6 +22,7 @@ use super::error::{Error, ErrorKind, Phase, Result};
 use super::expect::Expectation;
 use super::io::{Direction, Traffic, WatchedStream};
 use super::phases::Phases;
+use super::relay::Relay;
 use super::request::{Head, Request, SentBody};
 use crate::handle::now_ns;
 use crate::transport::{Addresses, ByteStream};
@@ -31,6 +33,7 @@ const NO_ANSWER: &str = "the server closed the connection without an answer";
 pub(super) struct Connection {
     sender: SendRequest<SentBody>,
     driver: http1::Connection<WatchedStream, SentBody>,
+    relay: Relay,
     /// hyper is done with it.
     finished: bool,
     stream: Rc<dyn ByteStream>,
@@ -50,7 +53,8 @@ impl Connection {
         let (sender, driver) =
             http1::handshake(watched).await.map_err(|error| phases.error(ErrorKind::Connect, error.to_string()))?;
         let addresses = stream.addresses();
-        Ok(Box::new(Self { sender, driver, finished: false, stream, facts, addresses, traffic }))
+        let relay = Relay::new();
+        Ok(Box::new(Self { sender, driver, relay, finished: false, stream, facts, addresses, traffic }))
     }
 
     /// Whether the last exchange is over and another may begin, as far as is known without asking the socket.
@@ -73,6 +77,7 @@ impl Connection {
         if !self.finished && !self.sender.is_ready() {
             self.drive(context);
         }
+        self.relay.follow(Waker::noop());
         self.is_ready() && self.traffic.failed.get().is_none()
     }
 
@@ -80,7 +85,7 @@ impl Connection {
     pub fn drive(&mut self, context: &mut Context<'_>) {
         if !self.finished {
             // An error here was given to the exchange already, or concerns nobody.
-            self.finished = Pin::new(&mut self.driver).poll(context).is_ready();
+            self.finished = Pin::new(&mut self.driver).poll(&mut self.relay.follow(context.waker())).is_ready();
         }
     }
 
@@ -94,6 +99,11 @@ impl Connection {
         (stream, driver.into_parts().read_buf)
     }
 
+    /// What has come of the body; the rest comes by `drive`.
+    pub fn poll_frame(&self, incoming: &mut Incoming) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        self.relay.still(|| Pin::new(incoming).poll_frame(&mut Context::from_waker(Waker::noop())))
+    }
+
     /// Sends a request and waits for the head of the response.
     pub async fn exchange(
         &mut self,
@@ -105,14 +115,14 @@ impl Connection {
         self.traffic.begin();
         let mut message = head.with_body(SentBody::new(request.body.take_or_share(), &self.traffic));
         let mut expectation = Expectation::hold(&mut message, &self.traffic, phases);
-        let mut response = pin!(self.sender.send_request(message));
-        let (driver, traffic, finished) = (&mut self.driver, &self.traffic, &mut self.finished);
+        let mut response = pin!(self.relay.still(|| self.sender.send_request(message)));
+        let (driver, relay, traffic, finished) = (&mut self.driver, &self.relay, &self.traffic, &mut self.finished);
         let mut seen = (0, 0);
         let mut answer = None;
         std::future::poll_fn(|context| {
             let mut drive = |context: &mut Context<'_>| {
                 if !*finished {
-                    *finished = Pin::new(&mut *driver).poll(context).is_ready();
+                    *finished = Pin::new(&mut *driver).poll(&mut relay.follow(context.waker())).is_ready();
                 }
                 *finished
             };

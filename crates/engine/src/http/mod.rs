@@ -13,6 +13,7 @@
 //!   phases   where the request stands: deadlines, timings, its lane in the timeline
 //!   chain    the pool's queues: order and removal in constant time
 //!   io       a stream, TLS or not, as hyper wants to see it
+//!   relay    whom a connection wakes
 //!   http2    a connection that many requests share
 //!   expect   a body that waits for the server's word
 //!   websocket  what a connection may become instead
@@ -43,6 +44,7 @@ mod pool;
 mod proxy;
 mod public_suffix;
 mod redirect;
+mod relay;
 mod remote;
 mod request;
 mod response;
@@ -67,7 +69,7 @@ pub use pool::Limits;
 pub use proxy::Proxy;
 pub use public_suffix::is_public_suffix;
 pub use remote::Statistics;
-pub use request::{Body, BodyError, BodyStream, Request, Timeouts};
+pub use request::{Body, BodyError, BodyStream, Headers, Request, Timeouts};
 pub use response::{Response, ResponseBody};
 pub use server::{Server, ServerOptions};
 pub use url::Url;

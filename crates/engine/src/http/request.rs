@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,7 +29,7 @@ pub struct Request {
     /// Where it goes.
     pub url: Url,
     /// The headers. `Host` and the framing (`Content-Length`, `Transfer-Encoding`) are added where they are missing.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// The body.
     pub body: Body,
     /// How long each phase may take.
@@ -50,6 +52,30 @@ pub struct Request {
     /// While the timeline records: the lane that shows what the request waits for, such as that of a thread that
     /// blocks on it. `None` gives the request a lane of its own.
     pub lane: Option<LaneId>,
+}
+
+/// Header fields. Clones share theirs until one of them changes its own.
+#[derive(Clone, Debug, Default)]
+pub struct Headers(Arc<HeaderMap>);
+
+impl From<HeaderMap> for Headers {
+    fn from(fields: HeaderMap) -> Self {
+        Self(Arc::new(fields))
+    }
+}
+
+impl Deref for Headers {
+    type Target = HeaderMap;
+
+    fn deref(&self) -> &HeaderMap {
+        &self.0
+    }
+}
+
+impl DerefMut for Headers {
+    fn deref_mut(&mut self) -> &mut HeaderMap {
+        Arc::make_mut(&mut self.0)
+    }
 }
 
 /// Limits on time; `None` waits without limit.
@@ -156,7 +182,7 @@ impl Request {
         Ok(Self {
             method,
             url,
-            headers: HeaderMap::new(),
+            headers: Headers::default(),
             body: Body::Empty,
             timeouts: Timeouts::default(),
             max_redirects: 0,
@@ -233,9 +259,9 @@ pub(super) fn authority(url: &Url) -> &str {
 }
 
 thread_local! {
-    /// The beginning of the URL that this thread parsed last, up to its path, and what it stands for: most requests go
+    /// The URL that this thread parsed last, how much of it comes before its path, and what it stands for: most requests go
     /// where the one before went, and the host is what is costly to parse.
-    static LAST_ORIGIN: RefCell<Option<(String, Url)>> = const { RefCell::new(None) };
+    static LAST: RefCell<Option<(String, usize, Url)>> = const { RefCell::new(None) };
 }
 
 /// Parses an absolute URL and refuses what this client cannot fetch.
@@ -249,16 +275,19 @@ pub(super) fn parse_url(text: &str) -> Result<Url> {
         Some(colon + 3 + rest.find(['/', '?', '#', '\\'])?)
     });
     if let Some(end) = origin_end {
-        LAST_ORIGIN.set(Some((text[..end].to_owned(), url.clone())));
+        LAST.set(Some((text.to_owned(), end, url.clone())));
     }
     Ok(url)
 }
 
 /// A path that follows the same text as last time, and cannot be taken for anything but a path.
 fn parse_like_last(text: &str) -> Option<Url> {
-    LAST_ORIGIN.with_borrow(|last| {
-        let (origin, url) = last.as_ref()?;
-        let path = text.strip_prefix(origin.as_str())?;
+    LAST.with_borrow(|last| {
+        let (known, origin_end, url) = last.as_ref()?;
+        if text == known {
+            return Some(url.clone());
+        }
+        let path = text.strip_prefix(&known[..*origin_end])?;
         // Two slashes of either kind, even with a tab or line break between them, would begin another host.
         match path.as_bytes() {
             [b'/'] => {}
@@ -315,11 +344,8 @@ pub(super) struct Head {
 impl Head {
     /// Makes the head of `request`, and checks that its framing is sound.
     pub fn new(request: &Request, host: &HeaderValue, route: Route<'_>) -> Result<Self> {
-        let mut headers = request.headers.clone();
+        let mut headers = with_host(&request.headers, host);
         let target = route.adapt(&request.url, target(&request.url)?, &mut headers)?;
-        if !headers.contains_key(HOST) {
-            headers.insert(HOST, host.clone());
-        }
         check_framing(&headers, &request.body, authority(&request.url))?;
         if matches!(request.body, Body::Empty) && expects_body(&request.method) {
             // Without it, some servers would wait for a body that never comes.
@@ -359,6 +385,19 @@ impl Head {
         *request.headers_mut() = self.headers;
         request
     }
+}
+
+/// The headers, with `Host` in front if it is not among them (RFC 9110, section 7.2, would have it first).
+fn with_host(headers: &HeaderMap, host: &HeaderValue) -> HeaderMap {
+    if headers.contains_key(HOST) {
+        return headers.clone();
+    }
+    let mut with_host = HeaderMap::with_capacity(headers.len() + 2);
+    with_host.insert(HOST, host.clone());
+    for (name, value) in headers {
+        with_host.append(name.clone(), value.clone());
+    }
+    with_host
 }
 
 fn expects_body(method: &Method) -> bool {

@@ -2,14 +2,12 @@
 
 use std::any::Any;
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
-use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use url::Url;
@@ -94,7 +92,7 @@ impl Answer {
             let mut discarded = 0;
             loop {
                 connection.drive(context);
-                match Pin::new(&mut incoming).poll_frame(context) {
+                match connection.poll_frame(&mut incoming) {
                     Poll::Ready(Some(Ok(frame))) => discarded += frame.data_ref().map_or(0, Bytes::len),
                     Poll::Ready(None) => return Poll::Ready(connection.is_reusable(context)),
                     Poll::Ready(Some(Err(_))) | Poll::Pending => return Poll::Ready(false),
@@ -273,9 +271,7 @@ impl ResponseBody {
             return Poll::Ready(Err(error.clone()));
         }
         let Some((carrier, _)) = &mut self.carrier else { return Poll::Ready(Ok(None)) };
-        // Pieces mostly come out of a connection that is polled right here: then nobody else needs to wake this task.
-        let mut reader = Context::from_waker(carrier.reader(context.waker()));
-        let mut frame = Pin::new(&mut self.incoming).poll_frame(&mut reader);
+        let mut frame = carrier.poll_frame(&mut self.incoming, context);
         loop {
             match frame {
                 Poll::Ready(Some(Ok(piece))) => {
@@ -295,14 +291,14 @@ impl ResponseBody {
                 }
                 Poll::Pending => {
                     carrier.drive(context);
-                    frame = Pin::new(&mut self.incoming).poll_frame(&mut reader);
+                    frame = carrier.poll_frame(&mut self.incoming, context);
                     if frame.is_pending() {
                         break;
                     }
                     continue;
                 }
             }
-            frame = Pin::new(&mut self.incoming).poll_frame(&mut reader);
+            frame = carrier.poll_frame(&mut self.incoming, context);
         }
         let received = carrier.traffic().received.get();
         if carrier.traffic().awaits_body() {

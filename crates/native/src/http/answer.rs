@@ -337,7 +337,7 @@ impl RawResponse {
 
     /// Which of these there are among the headers: 1 for `Set-Cookie`, 2 for `Content-Encoding`, 4 for `Location`.
     #[getter]
-    fn notable(&self) -> u8 {
+    pub fn notable(&self) -> u8 {
         self.answer.headers.notable
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aioxide::LoopHandle;
-use aioxide::http::{Client, ClientControl, Error, Http2Use, Limits, Request, Settings, Timeouts};
+use aioxide::http::{Client, ClientControl, Error, Http2Use, Limits, Request, Settings};
 use aioxide::timeline;
 use aioxide::transport::tls::Connector;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -19,6 +19,7 @@ use super::convert::{self, RequestBody, Terms};
 use super::many::FetchMany;
 use super::on_loop::{Job, PendingResponse, native_handle};
 use super::outbox::{Delivery, Outcome, Slot};
+use super::template::Template;
 use super::tls::ContextConnector;
 use super::upload::Upload;
 use super::{background, blocking, websocket};
@@ -164,13 +165,45 @@ impl HttpClient {
         server_name: Option<&str>,
         hedge_after: Option<f64>,
     ) -> PyResult<PendingResponse> {
-        let (py, event_loop) = (r#loop.py(), r#loop);
         self.pools.check_open()?;
-        let timeouts = timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
+        let timeouts = convert::timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
         let hedge_after = convert::duration("hedge_after", hedge_after)?;
         let terms = Terms { timeouts, max_redirects, server_name, hedge_after };
         let request = convert::request(method, url, headers, body, terms)?;
-        self.start(event_loop, request.map_err(|error| convert::exception(py, &error))?, stream)
+        let request = request.map_err(|error| convert::exception(r#loop.py(), &error))?;
+        self.start(r#loop, request, stream)
+    }
+
+    /// Starts a plain request, and gives what waits for it; None if it is not plain.
+    #[pyo3(signature = (r#loop, method, url, template))]
+    fn fetch_plain(
+        &self,
+        r#loop: &Bound<'_, PyAny>,
+        method: &str,
+        url: &str,
+        template: &Template,
+    ) -> PyResult<Option<PendingResponse>> {
+        self.pools.check_open()?;
+        let Some(request) = template.request(method, url) else { return Ok(None) };
+        let request = request.map_err(|error| convert::exception(r#loop.py(), &error))?;
+        self.start(r#loop, request, false).map(Some)
+    }
+
+    /// Sends a plain request as `fetch_blocking` does; None if it is not plain.
+    fn fetch_plain_blocking(
+        &self,
+        py: Python<'_>,
+        method: &str,
+        url: &str,
+        template: &Template,
+    ) -> PyResult<Option<RawResponse>> {
+        self.pools.check_open()?;
+        let Some(request) = template.request(method, url) else { return Ok(None) };
+        let mut request = request.map_err(|error| convert::exception(py, &error))?;
+        if timeline::is_recording() {
+            request.lane = timeline::current_lane();
+        }
+        self.fetch_here(py, request).map(Some)
     }
 
     /// Sends a request and blocks the calling thread until its response is there. Other threads run meanwhile; a
@@ -199,7 +232,7 @@ impl HttpClient {
         produce: Option<Bound<'_, PyAny>>,
     ) -> PyResult<RawResponse> {
         self.pools.check_open()?;
-        let timeouts = timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
+        let timeouts = convert::timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
         let upload = match &body {
             Some(RequestBody::Streamed(upload)) => Some(upload.clone_ref(py)),
             _ => None,
@@ -217,11 +250,7 @@ impl HttpClient {
         } else if stream {
             self.fetch_in_background(py, request, true, |_slot| Ok(()))?
         } else {
-            let pools = Arc::clone(&self.pools);
-            blocking::run(py, move |handle| {
-                let client = pools.on(&handle);
-                answer::fetch(handle, client, request, false)
-            })?
+            return self.fetch_here(py, request);
         };
         fetched.map(|answer| RawResponse::new(answer, None)).map_err(|error| convert::exception(py, &error))
     }
@@ -280,10 +309,25 @@ impl HttpClient {
         hedge_after: Option<f64>,
     ) -> PyResult<FetchMany> {
         self.pools.check_open()?;
-        let timeouts = timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
+        let timeouts = convert::timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
         let hedge_after = convert::duration("hedge_after", hedge_after)?;
         let terms = Terms { timeouts, max_redirects, server_name: None, hedge_after };
         FetchMany::start(&self.pools, r#loop, requests, limit, terms)
+    }
+
+    /// Starts plain requests, at most `limit` at once: a GET of each URL. An async iterator of a `Completed` for each, whose
+    /// response is what `respond` makes of an answer (or an error, to be completed) and its URL.
+    #[pyo3(signature = (r#loop, urls, *, limit, template, respond))]
+    fn fetch_many_plain(
+        &self,
+        r#loop: &Bound<'_, PyAny>,
+        urls: &Bound<'_, PyList>,
+        limit: usize,
+        template: &Bound<'_, Template>,
+        respond: Py<PyAny>,
+    ) -> PyResult<FetchMany> {
+        self.pools.check_open()?;
+        FetchMany::start_plain(&self.pools, r#loop, urls, limit, template, respond)
     }
 
     /// Closes the idle connections of every pool; those in use are closed when their response is read. Idempotent.
@@ -327,6 +371,16 @@ impl HttpClient {
             None => Job::Remote(self.spawn_in_background(py, request, streams, delivery)?),
         };
         Ok(PendingResponse::new(future.unbind(), job))
+    }
+
+    /// Sends a request and reads its response on this thread's own loop.
+    fn fetch_here(&self, py: Python<'_>, request: Request) -> PyResult<RawResponse> {
+        let pools = Arc::clone(&self.pools);
+        let fetched = blocking::run(py, move |handle| {
+            let client = pools.on(&handle);
+            answer::fetch(handle, client, request, false)
+        })?;
+        fetched.map(|answer| RawResponse::new(answer, None)).map_err(|error| convert::exception(py, &error))
     }
 
     /// Blocks until the background engine has the head of the response; `woken` is called when there is something else to
@@ -399,20 +453,4 @@ impl SendRequest {
     pub fn into_inner(self) -> Request {
         self.0
     }
-}
-
-fn timeouts(
-    connect: Option<f64>,
-    read: Option<f64>,
-    write: Option<f64>,
-    pool: Option<f64>,
-    total: Option<f64>,
-) -> PyResult<Timeouts> {
-    Ok(Timeouts {
-        pool: convert::duration("pool_timeout", pool)?,
-        connect: convert::duration("connect_timeout", connect)?,
-        write: convert::duration("write_timeout", write)?,
-        read: convert::duration("read_timeout", read)?,
-        total: convert::duration("total_timeout", total)?,
-    })
 }

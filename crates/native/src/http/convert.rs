@@ -117,6 +117,23 @@ pub fn sockets(
     Ok(Sockets { unix_path, setup })
 }
 
+/// The limits on time, as Python gives them.
+pub fn timeouts(
+    connect: Option<f64>,
+    read: Option<f64>,
+    write: Option<f64>,
+    pool: Option<f64>,
+    total: Option<f64>,
+) -> PyResult<Timeouts> {
+    Ok(Timeouts {
+        pool: duration("pool_timeout", pool)?,
+        connect: duration("connect_timeout", connect)?,
+        write: duration("write_timeout", write)?,
+        read: duration("read_timeout", read)?,
+        total: duration("total_timeout", total)?,
+    })
+}
+
 /// Seconds as Python gives them; `None` and infinity have no limit.
 pub fn duration(name: &str, seconds: Option<f64>) -> PyResult<Option<Duration>> {
     match seconds {

@@ -12,18 +12,21 @@ use aioxide::LoopHandle;
 use aioxide::http::{Client, Error};
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::{IntoPyObjectExt, intern};
 
 use super::answer::{self, Answer, RawResponse};
 use super::background::{self, RemoteTask};
 use super::client::{Pools, SendRequest};
+use super::completed::Completed;
 use super::convert::{self, RequestBody, Terms};
 use super::on_loop::{Job, native_handle};
 use super::outbox::{Delivery, Outcome};
+use super::template::Template;
 use super::waiting::Waiting;
+use crate::engine::ReachedHandle;
 
 /// So many outcomes may wait for the iterator, or twice the limit if that is more.
 const WAITING_MIN: usize = 256;
@@ -42,6 +45,8 @@ enum Source {
     /// A loop of ours: each is made when its turn comes, in the loop's own thread. Thousands made in advance would be
     /// long out of the processor's cache by then.
     Given(Py<PyTuple>, Terms<'static>),
+    /// The same, of URLs alone: each is asked for with GET.
+    Plain(Py<PyTuple>, Py<Template>),
     /// The background engine, which knows no Python.
     Made(Mutex<Vec<Option<Made>>>),
 }
@@ -52,6 +57,7 @@ impl Source {
     fn request(&self, index: usize) -> Option<Made> {
         match self {
             Self::Given(requests, terms) => Python::try_attach(|py| make(requests.bind(py), index, *terms)),
+            Self::Plain(urls, template) => Python::try_attach(|py| make_plain(urls.bind(py), index, template.get())),
             Self::Made(made) => made.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index)?.take(),
         }
     }
@@ -65,6 +71,15 @@ fn make(requests: &Bound<'_, PyTuple>, index: usize, terms: Terms<'static>) -> M
         Failure::Call(PyTypeError::new_err(detail))
     })?;
     let request = convert::request(&method, &url, &headers, body, terms).map_err(Failure::Call)?;
+    request.map(SendRequest::new).map_err(Failure::Http)
+}
+
+fn make_plain(urls: &Bound<'_, PyTuple>, index: usize, template: &Template) -> Made {
+    let url = urls.get_borrowed_item(index).map_err(Failure::Call)?;
+    let url = url.cast::<PyString>().map_err(|error| Failure::Call(error.into()))?;
+    let url = url.to_str().map_err(Failure::Call)?;
+    let not_plain = || Failure::Call(PyValueError::new_err(format!("{url:?} is no plain URL")));
+    let request = template.request("GET", url).ok_or_else(not_plain)?;
     request.map(SendRequest::new).map_err(Failure::Http)
 }
 
@@ -143,12 +158,15 @@ async fn work(shared: Arc<Shared>, handle: LoopHandle, client: Client) {
     }
 }
 
-/// Requests under way, as an async iterator of `(index, RawResponse | Exception)` in the order of completion.
+/// Requests under way, as an async iterator of what comes of them in the order of completion: `(index, RawResponse |
+/// Exception)`, or of plain requests a `Completed` each.
 #[pyclass(module = "aioxide._native", frozen)]
 pub struct FetchMany {
     shared: Arc<Shared>,
     event_loop: Py<PyAny>,
     jobs: Mutex<Vec<Job>>,
+    /// Of plain requests: their URLs, and what makes the responses.
+    plain: Option<(Py<PyTuple>, Py<PyAny>)>,
 }
 
 impl FetchMany {
@@ -159,17 +177,50 @@ impl FetchMany {
         limit: usize,
         terms: Terms<'static>,
     ) -> PyResult<Self> {
-        if limit == 0 {
-            return Err(PyValueError::new_err("limit=0 would let no request through"));
-        }
         let requests = requests.to_tuple();
-        let count = requests.len();
         let native = native_handle(event_loop)?;
+        let count = requests.len();
         let source = if native.is_some() {
             Source::Given(requests.unbind(), terms)
         } else {
             Source::Made(Mutex::new((0..count).map(|index| Some(make(&requests, index, terms))).collect()))
         };
+        Self::begin(pools, event_loop, native, source, count, limit)
+    }
+
+    /// The same of plain requests: a GET of each URL. `respond` is as for [`Completed::plain`].
+    pub fn start_plain(
+        pools: &Arc<Pools>,
+        event_loop: &Bound<'_, PyAny>,
+        urls: &Bound<'_, PyList>,
+        limit: usize,
+        template: &Bound<'_, Template>,
+        respond: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let urls = urls.to_tuple();
+        let native = native_handle(event_loop)?;
+        let count = urls.len();
+        let source = if native.is_some() {
+            Source::Plain(urls.clone().unbind(), template.clone().unbind())
+        } else {
+            let made = (0..count).map(|index| Some(make_plain(&urls, index, template.get())));
+            Source::Made(Mutex::new(made.collect()))
+        };
+        let begun = Self::begin(pools, event_loop, native, source, count, limit)?;
+        Ok(Self { plain: Some((urls.unbind(), respond)), ..begun })
+    }
+
+    fn begin(
+        pools: &Arc<Pools>,
+        event_loop: &Bound<'_, PyAny>,
+        native: Option<ReachedHandle<'_>>,
+        source: Source,
+        count: usize,
+        limit: usize,
+    ) -> PyResult<Self> {
+        if limit == 0 {
+            return Err(PyValueError::new_err("limit=0 would let no request through"));
+        }
         let state = State {
             todo: 0..count,
             done: VecDeque::new(),
@@ -188,7 +239,26 @@ impl FetchMany {
             }
             None => vec![Job::Remote(start_in_background(event_loop.py(), pools, &shared, workers)?)],
         };
-        Ok(Self { shared, event_loop: event_loop.clone().unbind(), jobs: Mutex::new(jobs) })
+        Ok(Self { shared, event_loop: event_loop.clone().unbind(), jobs: Mutex::new(jobs), plain: None })
+    }
+
+    /// What the iterator gives for an outcome.
+    fn item<'py>(&self, py: Python<'py>, index: usize, fetched: Fetched) -> PyResult<Bound<'py, PyAny>> {
+        let outcome = match fetched {
+            Ok(answer) => {
+                let response = RawResponse::new(answer, Some(self.event_loop.clone_ref(py)));
+                Bound::new(py, response)?.into_any()
+            }
+            Err(Failure::Http(error)) => convert::exception(py, &error).into_value(py).into_bound(py).into_any(),
+            Err(Failure::Call(error)) => error.into_value(py).into_bound(py).into_any(),
+        };
+        match &self.plain {
+            None => (index, outcome).into_bound_py_any(py),
+            Some((urls, respond)) => {
+                let url = urls.bind(py).get_item(index)?;
+                Completed::plain(index, url, outcome, respond.bind(py))?.into_bound_py_any(py)
+            }
+        }
     }
 }
 
@@ -241,6 +311,10 @@ impl FetchMany {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some((urls, respond)) = &self.plain {
+            visit.call(urls)?;
+            visit.call(respond)?;
+        }
         visit.call(&self.event_loop)
     }
 }
@@ -268,15 +342,7 @@ impl Next {
             return yielded;
         }
         if let Some((index, fetched)) = many.shared.take() {
-            let item = match fetched {
-                Ok(answer) => {
-                    let response = RawResponse::new(answer, Some(many.event_loop.clone_ref(py)));
-                    Bound::new(py, response)?.into_any()
-                }
-                Err(Failure::Http(error)) => convert::exception(py, &error).into_value(py).into_bound(py).into_any(),
-                Err(Failure::Call(error)) => error.into_value(py).into_bound(py).into_any(),
-            };
-            return Err(PyStopIteration::new_err(((index, item.unbind()),)));
+            return Err(PyStopIteration::new_err((many.item(py, index, fetched)?.unbind(),)));
         }
         if many.shared.lock().left == 0 {
             return Err(PyStopAsyncIteration::new_err(()));
@@ -287,6 +353,18 @@ impl Next {
             return self.__next__(py);
         }
         self.waiting.begin(&future)?.unwrap_or_else(|| self.__next__(py))
+    }
+
+    /// Raises what was thrown in, a cancellation above all, and drops the requests that are left.
+    #[pyo3(signature = (kind, value=None, _traceback=None))]
+    fn throw<'py>(
+        &self,
+        kind: Bound<'py, PyAny>,
+        value: Option<Bound<'py, PyAny>>,
+        _traceback: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.many.get().close();
+        Err(PyErr::from_value(value.unwrap_or(kind)))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -7,6 +7,7 @@
 //!   client ──┼─ another loop ───── `background`: a task of the one background engine; `outbox` hands over
 //!            └─ blocking code ──── `blocking`: a loop of the calling thread, turned by the call itself
 //!                                  (a streamed body outlives the call, so it is left to the background engine)
+//!   template  what plain requests have in common, so that each is made without asking Python
 //!   convert   Python's arguments to a request, errors to exceptions
 //!   upload    a request's body that comes piece by piece
 //!   answer    what comes of it, and its body when it is streamed
@@ -15,6 +16,7 @@
 //!   cache     the rules for stored responses
 //!   tls       sessions of the user's SSLContext, for https
 //!   many      many requests at once, as an async iterator
+//!   completed what came of each
 //! ```
 
 mod answer;
@@ -22,24 +24,30 @@ mod background;
 mod blocking;
 mod cache;
 mod client;
+mod completed;
 mod convert;
 mod decoder;
 mod many;
 mod on_loop;
 mod outbox;
 mod server;
+mod template;
 mod tls;
 mod upload;
 mod waiting;
 mod websocket;
 
 use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString};
 
 /// Adds the classes to the module.
 pub fn add_classes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<client::HttpClient>()?;
+    module.add_class::<template::Template>()?;
     module.add_class::<answer::RawResponse>()?;
+    module.add_class::<on_loop::PendingResponse>()?;
     module.add_class::<many::FetchMany>()?;
+    module.add_class::<completed::Completed>()?;
     module.add_class::<upload::Upload>()?;
     module.add_class::<decoder::BodyDecoder>()?;
     module.add_class::<cache::CachePolicy>()?;
@@ -48,10 +56,17 @@ pub fn add_classes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(cache::cache_merged_fields, module)?)?;
     module.add_class::<websocket::RawWebSocket>()?;
     module.add_class::<websocket::WebSocketOperation>()?;
+    module.add_function(wrap_pyfunction!(are_plain_urls, module)?)?;
     module.add_function(wrap_pyfunction!(domain_to_ascii, module)?)?;
     module.add_function(wrap_pyfunction!(domain_to_unicode, module)?)?;
     module.add_function(wrap_pyfunction!(is_public_suffix, module)?)?;
     module.add_class::<server::HttpServer>()
+}
+
+/// Whether all of these are plain URLs: texts that stand for themselves, see [`template::is_plain`].
+#[pyfunction]
+fn are_plain_urls(urls: &Bound<'_, PyList>) -> bool {
+    urls.iter().all(|url| url.cast_exact::<PyString>().is_ok_and(|url| url.to_str().is_ok_and(template::is_plain)))
 }
 
 /// A domain name as it goes over the wire; None for what is no domain name.

@@ -70,6 +70,12 @@ impl PendingResponse {
 
 #[pymethods]
 impl PendingResponse {
+    /// The future of the response, for who awaits that itself: they keep this meanwhile, and `close` it when they give up.
+    #[getter]
+    fn future(&self, py: Python<'_>) -> Py<PyAny> {
+        self.future.clone_ref(py)
+    }
+
     fn __await__(slf: Py<Self>) -> Py<Self> {
         slf
     }
