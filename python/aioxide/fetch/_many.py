@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from aioxide import http
+from aioxide.http._gather import gather
 
 from ._robots import Admission, RobotsDisallowedError
 from ._rows import Row, row_maker
@@ -208,7 +209,7 @@ async def _in_blocks(client: http.AsyncClient, source: Source, concurrency: int)
         rest = [row for row in rows if not row.is_plain]
         postponed = Postponed()
         try:
-            requests = client._gather_once([row.url for row in plain], limit=concurrency)
+            requests = gather(client, [row.url for row in plain], limit=concurrency)
         except (NotImplementedError, http.InvalidURL):
             rest = rows
         else:

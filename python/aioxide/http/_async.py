@@ -9,7 +9,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ._auth import AuthTypes, authenticate_once
+from ._auth import AuthTypes
 from ._client import EventHook, Exchange, Step
 from ._config import (
     DEFAULT_LIMITS,
@@ -23,7 +23,7 @@ from ._config import (
 from ._content import AsyncByteStream, RequestContent, RequestData
 from ._cookies import CookieTypes
 from ._exceptions import RequestError
-from ._gather import Gather, PlainGather
+from ._gather import NOT_GATHERED, Gather, gather
 from ._headers import HeaderTypes
 from ._multipart import RequestFiles
 from ._proxies import ProxyTypes
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
 
     from ._cache.bodies import BodyKeeper
     from ._cache.cache import Cache
-
-
-_NOT_GATHERED = "gather_get does not support a client's follow_redirects=, retry=, cache= and event_hooks= yet"
 
 
 class AsyncClient(AsyncWebSocketOpening):
@@ -552,36 +549,8 @@ class AsyncClient(AsyncWebSocketOpening):
         """
         self._check_open()
         if self.follow_redirects or self._retry is not None or self._cache is not None:
-            raise NotImplementedError(_NOT_GATHERED)
-        return self._gather_once(
-            urls, limit=limit, return_exceptions=return_exceptions, headers=headers, timeout=timeout
-        )
-
-    def _gather_once(
-        self,
-        urls: Iterable[URLTypes],
-        *,
-        limit: int,
-        return_exceptions: bool = False,
-        headers: HeaderTypes | None = None,
-        timeout: TimeoutTypes | UseClientDefault = USE_CLIENT_DEFAULT,
-    ) -> Gather:
-        """As `gather_get`, for a caller who sees to redirects and retries if the client is to do that."""
-        self._check_open()
-        if any(self._event_hooks.values()):
-            raise NotImplementedError(_NOT_GATHERED)
-        urls = list(urls)
-        if headers is None and timeout is USE_CLIENT_DEFAULT and (plain := self._find_plain()) is not None:
-            if plain.can_fetch(urls):
-                return PlainGather(self, plain, urls, limit=limit, return_exceptions=return_exceptions)
-        requests = [self.build_request("GET", url, headers=headers, timeout=timeout) for url in urls]
-        for request in requests:
-            authenticate_once(request, self._request_auth(request, USE_CLIENT_DEFAULT))
-        transports = {id(each): each for each in map(self._transport_for_url, [each.url for each in requests])}
-        if len(transports) > 1 or not all(map(is_native, transports.values())):
-            raise NotImplementedError("gather_get does not support custom transports, or several at once")
-        core = next(iter(transports.values()), self._transport)._core
-        return Gather(self, core, requests, limit=limit, return_exceptions=return_exceptions)
+            raise NotImplementedError(NOT_GATHERED)
+        return gather(self, urls, limit=limit, return_exceptions=return_exceptions, headers=headers, timeout=timeout)
 
     async def aclose(self) -> None:
         """Close the client and its idle connections. Requests that are under way are not cut off.

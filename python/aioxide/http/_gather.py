@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from asyncio import get_running_loop
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from aioxide._native import Completed
 
+from ._auth import authenticate_once
+from ._config import USE_CLIENT_DEFAULT, TimeoutTypes, UseClientDefault
 from ._exceptions import RequestError
 from ._response import Response
 from ._wire import timeouts, wire_url, with_request
@@ -18,8 +20,12 @@ if TYPE_CHECKING:
     from aioxide._native import FetchMany, HttpClient, RawResponse
 
     from ._async import AsyncClient
+    from ._headers import HeaderTypes
     from ._plain import Plain
     from ._request import Request
+    from ._urls import URLTypes
+
+NOT_GATHERED = "gather_get does not support a client's follow_redirects=, retry=, cache= and event_hooks= yet"
 
 
 class Gather:
@@ -210,3 +216,30 @@ def _responder(client: AsyncClient, plain: Plain) -> Callable[[RawResponse | Exc
         return with_request(error, plain.request("GET", url))
 
     return respond
+
+
+def gather(
+    client: AsyncClient,
+    urls: Iterable[URLTypes],
+    *,
+    limit: int,
+    return_exceptions: bool = False,
+    headers: HeaderTypes | None = None,
+    timeout: TimeoutTypes | UseClientDefault = USE_CLIENT_DEFAULT,
+) -> Gather:
+    """As `AsyncClient.gather_get`, for a caller who sees to redirects and retries if the client is to do that."""
+    client._check_open()
+    if any(client._event_hooks.values()):
+        raise NotImplementedError(NOT_GATHERED)
+    urls = list(urls)
+    if headers is None and timeout is USE_CLIENT_DEFAULT and (plain := client._find_plain()) is not None:
+        if plain.can_fetch(urls):
+            return PlainGather(client, plain, urls, limit=limit, return_exceptions=return_exceptions)
+    requests = [client.build_request("GET", url, headers=headers, timeout=timeout) for url in urls]
+    for request in requests:
+        authenticate_once(request, client._request_auth(request, USE_CLIENT_DEFAULT))
+    transports = {id(each): each for each in map(client._transport_for_url, [each.url for each in requests])}
+    if len(transports) > 1 or not all(map(client._is_native, transports.values())):
+        raise NotImplementedError("gather_get does not support custom transports, or several at once")
+    core = next(iter(transports.values()), client._transport)._core
+    return Gather(client, core, requests, limit=limit, return_exceptions=return_exceptions)

@@ -200,8 +200,7 @@ class Response:
         if self._request is None:
             if self._plain is None:
                 raise RuntimeError("this response was made without a request: .request is not set")
-            plain, method, url = self._plain
-            self._request = plain.request(method, url)
+            self._request = self._plain[0].request(*self._plain[1:])
         return self._request
 
     @request.setter
@@ -215,8 +214,7 @@ class Response:
     @property
     def history(self) -> list[Response]:
         """The redirects that led here, oldest first."""
-        if self._history is None:
-            self._history = []
+        self._history = [] if self._history is None else self._history
         return self._history
 
     @history.setter
@@ -272,9 +270,8 @@ class Response:
     @property
     def elapsed(self) -> timedelta:
         """From sending the request to having the whole body, or closing the response. RuntimeError before that."""
-        if self._elapsed is None and self._raw is not None:
-            # The core has read the body, unless it is a stream; it counts the time as well.
-            self._elapsed = None if self._started is not None else self._raw.timings.get("total")
+        if self._elapsed is None and self._started is None and self._raw is not None:
+            self._elapsed = self._raw.timings.get("total")  # the core has read the body
         if self._elapsed is None:
             raise RuntimeError("elapsed is known only once the response has been read or closed")
         from datetime import timedelta
@@ -590,8 +587,7 @@ class Response:
         # The core's answer stays behind, so what it says is copied first.
         extensions = {name: value for name, value in self.extensions.items() if name != "network_stream"}
         said = {"_headers": self.headers, "_extensions": extensions, "_received": self.num_bytes_downloaded}
-        if self._has_request:
-            said["_request"] = self.request
+        said["_request"] = self.request if self._has_request else None
         if self._started is None and self._raw is not None:
             said["_elapsed"] = self._raw.timings.get("total")
         dropped = ("_stream", "_raw", "_plain", "is_closed", "_started", "next_request")
@@ -599,7 +595,5 @@ class Response:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._raw = None
-        self._started = None
-        self.next_request = None
+        self._raw = self._started = self.next_request = None
         self.is_closed = True

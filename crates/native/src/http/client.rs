@@ -277,7 +277,7 @@ impl HttpClient {
         server_name: Option<&str>,
     ) -> PyResult<Py<PyAny>> {
         self.pools.check_open()?;
-        let timeouts = timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
+        let timeouts = convert::timeouts(connect_timeout, read_timeout, write_timeout, pool_timeout, total_timeout)?;
         let terms = Terms { timeouts, max_redirects: 0, server_name, hedge_after: None };
         let request = convert::request("GET", url, headers, None, terms)?;
         let mut request = request.map_err(|error| convert::exception(py, &error))?;
