@@ -41,10 +41,12 @@ def serve(contender: str, job: str) -> None:
         runner.run((SERVERS | HTTP_SERVERS)[job](lambda address: say({"address": address})))
 
 
-def time_rounds(work: Any) -> None:
-    """For each line of the input do the work once, and answer how long it took."""
+def time_rounds(work: Any, warm_up: Any = None) -> None:
+    """For each line of the input do the work once, and answer how long it took; the warm-up does not count."""
     for line in sys.stdin:
         order = json.loads(line)
+        if warm_up is not None:
+            warm_up(order)
         begin, begin_cpu = time.perf_counter(), time.process_time()
         latencies = work(order) or ()
         seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - begin_cpu
@@ -73,7 +75,12 @@ def run_client(contender: str, job: str) -> None:
 
     client = clients.make(contender, blocking=job == "http_get_sync")
     say({})
-    time_rounds(lambda order: client.get(order["url"], order["operations"], order["connections"], order["bytes_each"]))
+
+    def get(order: dict[str, Any], requests: int) -> Any:
+        return client.get(order["url"], requests, order["connections"], order["bytes_each"])
+
+    # Others have had their turn since the last round: whoever has closed its connections meanwhile opens them first.
+    time_rounds(lambda order: get(order, order["operations"]), lambda order: get(order, order["connections"]))
     client.close()
 
 
