@@ -67,7 +67,7 @@ fn place(py: Python<'_>) -> Result<(usize, usize), String> {
 fn this_thread() -> (u64, u64) {
     // SAFETY: both always succeed.
     let (thread, tid) = unsafe { (libc::pthread_self(), libc::gettid()) };
-    (thread as u64, u64::from(tid.unsigned_abs()))
+    (thread, u64::from(tid.unsigned_abs()))
 }
 
 /// How many bytes from `address` on may be read, by the kernel's list.

@@ -184,14 +184,12 @@ impl WebSocket {
     }
 
     /// The next message. Dropping the future loses none.
-    #[must_use]
     pub fn receive(&self) -> Receive {
         Receive::new(&self.shared)
     }
 
     /// Sends a message: the future is ready once the message has its place in the queue, which has one when the server
     /// takes what was sent before. A future that is dropped before has sent nothing.
-    #[must_use]
     pub fn send(&self, message: Message) -> Send {
         Send::new(&self.shared, message)
     }
