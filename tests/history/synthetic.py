@@ -35,7 +35,7 @@ class Recorder:
         self.marks.append([at, lane, text])
 
     def wake(self, at: int, source: int, target: int) -> None:
-        self.wakes.append([at, source, target])
+        self.wakes.append([at, source, target, at])
 
     def to_dict(self) -> dict[str, Any]:
         start = 1_000_000_000_000

@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE = ROOT / "crates" / "engine" / "src"
 FILE_LINES_MAX = 600
+# A stub describes one module, whatever that has, and cannot be split.
+STUB_LINES_MAX = 900
 FUNCTION_LINES_MAX = 70
 
 # What a layer of the engine may name besides itself. A layer that is not listed may name any other.
@@ -127,7 +129,8 @@ def python_code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef, lines: l
 @each_code_file
 def test_file_is_not_too_long(path: Path) -> None:
     lines = len(path.read_text().splitlines())
-    assert lines <= FILE_LINES_MAX, f"{name_of(path)} has {lines} lines; at most {FILE_LINES_MAX}, so split it by idea"
+    most = STUB_LINES_MAX if path.suffix == ".pyi" else FILE_LINES_MAX
+    assert lines <= most, f"{name_of(path)} has {lines} lines; at most {most}, so split it by idea"
 
 
 @each_python_file
@@ -210,11 +213,11 @@ def test_engine_knows_no_python() -> None:
 def test_raw_python_calls_stay_in_few_modules() -> None:
     """``pyo3::ffi`` is wrapped in one or two modules of the binding crate; all others call the wrappers."""
     native = ROOT / "crates" / "native" / "src"
-    raw = [
-        name_of(path)
+    raw = {
+        path.relative_to(native).parts[0].removesuffix(".rs")
         for path in native.rglob("*.rs")
         if re.search(r"(?<!std::)\bffi\s*::", rust_code_only(path.read_text()))
-    ]
+    }
     assert len(raw) <= 2, raw
 
 

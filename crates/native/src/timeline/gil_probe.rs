@@ -9,8 +9,9 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use aioxide::timeline::LockProbe;
-use pyo3::ffi;
 use pyo3::prelude::*;
+
+use crate::raw::thread_state;
 
 /// So far behind the start of `_PyRuntime` it is looked for.
 const RUNTIME_BYTES_MAX: usize = 4 << 20;
@@ -44,8 +45,7 @@ fn place(py: Python<'_>) -> Result<(usize, usize), String> {
     if runtime == 0 {
         return Err("the interpreter does not show where its state is".to_owned());
     }
-    // SAFETY: this thread is attached, so it has a state.
-    let own = unsafe { ffi::PyThreadState_Get() } as usize;
+    let own = thread_state(py);
     let interval = py.import("sys").and_then(|sys| sys.call_method0("getswitchinterval")?.extract::<f64>());
     let interval = interval.map_err(|error| error.to_string())?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive number of microseconds")]
