@@ -6,6 +6,8 @@
 //! * [`Interest`] says which directions are watched, [`Trigger`] whether an event repeats while the condition holds;
 //! * [`Epoll::wait`] returns at once when events are there, else blocks until an event, the timeout or a signal;
 //!   a signal ends the wait with no events and no error;
+//! * sources may be added, changed and removed while a wait is under way: a host with one lock for all its threads (a GIL)
+//!   has given it up meanwhile, and another thread may hold it;
 //! * an error or hang-up is reported as readable *and* writable, so whoever waits for either finds it by trying;
 //! * [`Notifier::notify`] ends a wait from any thread, and is remembered if no wait is under way;
 //! * a fork's child leaves its parent's driver alone: when [`fork_count`] has changed, `renew` comes before a wait.
