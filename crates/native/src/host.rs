@@ -222,9 +222,7 @@ impl aioxide::Host for PyHost {
                 crate::timeline::describe_callback(self.event_loop.bind(py), &callback, Woken::UNKNOWN)
                     .map(|(step, _)| step)
             }
-            Job::Transport(owner, _) => {
-                crate::timeline::describe_object(self.event_loop.bind(py), owner.object().bind(py))
-            }
+            Job::Transport(owner, _) => crate::timeline::describe_transport(self.event_loop.bind(py), owner),
             Job::Deferred(_) => None,
         }
     }
@@ -233,7 +231,7 @@ impl aioxide::Host for PyHost {
         let py = self.py();
         let event_loop = self.event_loop.bind(py);
         match Watches::subject(event_loop, source)? {
-            Subject::Transport(transport) => crate::timeline::describe_object(event_loop, transport.bind(py)),
+            Subject::Transport(owner) => crate::timeline::describe_transport(event_loop, &owner),
             Subject::Handle(handle) => self.describe_call(handle.bind(py), Woken::UNKNOWN),
         }
     }

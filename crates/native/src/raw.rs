@@ -124,13 +124,6 @@ unsafe fn vectorcall_in_context(
     Ok(())
 }
 
-/// The address of what defines a built-in function or method: the same for every object that it is bound to.
-pub fn builtin_definition(callable: &Bound<'_, PyAny>) -> Option<usize> {
-    let object = callable.as_ptr();
-    // SAFETY: attached; the object is what the check says.
-    unsafe { (ffi::PyCFunction_Check(object) != 0).then(|| (*object.cast::<ffi::PyCFunctionObject>()).m_ml as usize) }
-}
-
 /// A `bytes` object that is filled before anybody else sees it.
 pub struct BytesBuilder<'py> {
     object: Bound<'py, PyAny>,

@@ -19,7 +19,7 @@ use crate::datagram::DatagramTransport;
 use crate::errors::os_error;
 use crate::event_loop::Loop;
 use crate::handle::{Call, Handle};
-use crate::transport::SocketTransport;
+use crate::transport::{SocketTransport, Transport};
 
 pub use sockets::wake;
 
@@ -42,6 +42,14 @@ impl Owner {
         match self {
             Self::Stream(transport) => transport.as_any(),
             Self::Datagram(transport) => transport.as_any(),
+        }
+    }
+
+    /// What the transport calls, if it still does.
+    pub fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        match self {
+            Self::Stream(transport) => transport.get().protocol(py),
+            Self::Datagram(transport) => transport.get().protocol(py),
         }
     }
 
@@ -156,7 +164,7 @@ pub enum Watched {
 
 /// Whose work on a ready source is, for the timeline.
 pub enum Subject {
-    Transport(Py<PyAny>),
+    Transport(Owner),
     Handle(Py<Handle>),
 }
 
@@ -336,7 +344,7 @@ impl Watches {
     pub fn subject(event_loop: &Bound<'_, Loop>, key: SourceKey) -> Option<Subject> {
         let py = event_loop.py();
         match event_loop.get().watches.borrow(py).get(key)? {
-            Watch::Transport(transport) => Some(Subject::Transport(transport.object().clone_ref(py))),
+            Watch::Transport(transport) => Some(Subject::Transport(transport.clone_ref(py))),
             Watch::Waiting(waiting) => {
                 [&waiting.reader, &waiting.writer].into_iter().flatten().find_map(|waiter| match waiter {
                     Waiter::Handle(handle) => Some(Subject::Handle(handle.clone_ref(py))),

@@ -10,7 +10,7 @@ use super::collector::collected;
 use super::freeze::{Case, Ended, Judgement};
 use super::lanes::{LaneId, LaneKind, NO_LANE, NameId};
 use super::record::{Record, SliceRecord, Woken};
-use super::ring::Ring;
+use super::ring::{Ring, Words};
 use super::statistics::Statistics;
 use super::threads::set_current_lane;
 use super::watchdog;
@@ -286,7 +286,7 @@ impl Recorder {
         statistics.parks += 1;
         statistics.parked += now.saturating_sub(start);
         drop(statistics);
-        self.push(Record::Park { start, end: now });
+        self.push(Record::Park { start, end: now }.encode());
         self.refresh_clock(now);
         if now.saturating_sub(self.window_start.get()) >= self.dense_ticks() * u64::from(GROUP_STEPS) {
             // Whatever comes now, the last sixteen steps do not come too fast any more.
@@ -334,7 +334,7 @@ impl Recorder {
         set_current_lane(NO_LANE);
         let step = self.current.take();
         if let Some(step) = step {
-            self.push(Record::Slice(SliceRecord {
+            let slice = SliceRecord {
                 start,
                 end: now,
                 lane: step.lane.0,
@@ -342,7 +342,8 @@ impl Recorder {
                 woken_by: step.woken.by,
                 woken_at: step.woken.at,
                 then_waits,
-            }));
+            };
+            self.push(Record::Slice(slice).encode());
         }
         self.statistics.borrow_mut().steps.add(now.saturating_sub(start), 1);
         self.watch_pace(1, now);
@@ -360,7 +361,7 @@ impl Recorder {
         let steps = self.group.replace(0);
         let lasted = now.saturating_sub(start);
         self.statistics.borrow_mut().steps.add(lasted / u64::from(steps.max(1)), u64::from(steps));
-        self.push(Record::Group { start, end: now, steps });
+        self.push(Record::Group { start, end: now, steps }.encode());
         self.watch_pace(steps, now);
         self.slow(start, now, None)
     }
@@ -461,8 +462,9 @@ impl Recorder {
         drop(old);
     }
 
+    /// Appends a record, encoded where its kind is known.
     #[inline]
-    fn push(&self, record: Record) {
+    fn push(&self, words: Words) {
         if level() < Level::Flight {
             return;
         }
@@ -470,7 +472,7 @@ impl Recorder {
             self.renew();
         }
         if let Some(ring) = &*self.ring.borrow() {
-            ring.push(record.encode());
+            ring.push(words);
         }
     }
 
@@ -494,6 +496,6 @@ impl Recorder {
         self.renew();
         let Some(text) = self.ring.borrow().as_ref().map(|ring| ring.lanes().add_text(text)) else { return };
         let lane = slow.lane.or_else(|| self.loop_lane()).map_or(NO_LANE, |lane| lane.0);
-        self.push(Record::Freeze { start: slow.start, end: slow.end, lane, text });
+        self.push(Record::Freeze { start: slow.start, end: slow.end, lane, text }.encode());
     }
 }

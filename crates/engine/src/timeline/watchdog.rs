@@ -153,6 +153,12 @@ impl Shared {
     }
 }
 
+/// How long the whole process may have stood still when the watchdog was so `late`, and so long of that others had the
+/// CPU: that says nothing of the loop's thread, which may have slept meanwhile, unless it explains less than half.
+fn stood_still(late: u64, delayed: u64) -> u64 {
+    if delayed >= late / 2 { late.saturating_sub(delayed) } else { late }
+}
+
 struct Observer<W> {
     shared: Arc<Shared>,
     witness: W,
@@ -171,9 +177,7 @@ impl<W: Witness> Observer<W> {
                 return;
             }
             let late = if is_quiet { 0 } else { now_ns().saturating_sub(slept_from + pause) };
-            // What is late only because others had the CPU says nothing of the loop's thread, which may have slept. The
-            // rest is time in which the whole process stood still.
-            let away = if late < LATE_NS { 0 } else { late.saturating_sub(thread::delay_ns(self.tid) - delayed) };
+            let away = if late < LATE_NS { 0 } else { stood_still(late, thread::delay_ns(self.tid) - delayed) };
             self.quiet = if is_quiet { 0 } else { self.quiet + 1 };
             let clock = Clock::read();
             let mut slow = Vec::new();
@@ -273,5 +277,18 @@ impl<W: Witness> Observer<W> {
             others: others.collect(),
             ..Case::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stood_still;
+
+    #[test]
+    fn a_late_watchdog_tells_a_busy_machine_from_a_process_that_stood_still() {
+        assert_eq!(stood_still(100, 95), 5, "others had the CPU");
+        assert_eq!(stood_still(1300, 300), 1300, "the process was stopped");
+        assert_eq!(stood_still(100, 0), 100, "the kernel does not count");
+        assert_eq!(stood_still(100, 120), 0);
     }
 }

@@ -11,6 +11,7 @@ use pyo3::types::{PyFunction, PyString, PyType};
 
 use crate::event_loop::Loop;
 
+const RECENT: usize = 32;
 /// So many classes are remembered.
 const REMEMBERED_MAX: usize = 4096;
 
@@ -108,26 +109,45 @@ impl Hasher for AddressHasher {
 
 /// The classes that were seen, by their addresses; they are kept, so that the addresses stay their own.
 #[derive(Default)]
-pub struct ClassBook(AddressMap<usize, (Facts, Py<PyType>)>);
+pub struct ClassBook {
+    known: AddressMap<usize, (Facts, Py<PyType>)>,
+    /// Those that were asked for last, each in the place that its address tells.
+    recent: [Option<(usize, Facts)>; RECENT],
+}
 
 impl ClassBook {
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.0.values().try_for_each(|(_, class)| visit.call(class))
+        self.known.values().try_for_each(|(_, class)| visit.call(class))
     }
+
+    #[inline]
+    fn recent(&self, address: usize) -> Option<Facts> {
+        self.recent[place(address)].filter(|(known, _)| *known == address).map(|(_, facts)| facts)
+    }
+}
+
+#[inline]
+fn place(address: usize) -> usize {
+    // Classes are some hundreds of bytes long.
+    (address >> 4 ^ address >> 9) % RECENT
 }
 
 /// What is known of an object's class.
 pub fn facts(event_loop: &Bound<'_, Loop>, object: &Bound<'_, PyAny>) -> Facts {
     let py = object.py();
     let address = object.get_type_ptr() as usize;
-    if let Some((facts, _)) = event_loop.get().lanes.borrow(py).classes.0.get(&address) {
-        return *facts;
+    if let Some(facts) = event_loop.get().lanes.borrow(py).classes.recent(address) {
+        return facts;
     }
+    let known = event_loop.get().lanes.borrow(py).classes.known.get(&address).map(|(facts, _)| *facts);
     let class = object.get_type();
-    let facts = Facts::of(&class);
-    let classes = &mut event_loop.get().lanes.borrow_mut(py).classes.0;
-    if classes.len() < REMEMBERED_MAX {
-        classes.insert(address, (facts, class.unbind()));
+    let facts = known.unwrap_or_else(|| Facts::of(&class));
+    let classes = &mut event_loop.get().lanes.borrow_mut(py).classes;
+    if known.is_none() && classes.known.len() < REMEMBERED_MAX {
+        classes.known.insert(address, (facts, class.unbind()));
+    }
+    if classes.known.contains_key(&address) {
+        classes.recent[place(address)] = Some((address, facts));
     }
     facts
 }

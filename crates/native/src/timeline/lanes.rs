@@ -5,12 +5,12 @@ use aioxide::timeline::{self, LaneId, LaneKind, NameId, Step, Woken};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyCode, PyFunction, PyType, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyCFunction, PyCode, PyFunction, PyType, PyWeakrefMethods, PyWeakrefReference};
 
 use super::classes::{AddressMap, ClassBook, Form, facts};
 use super::waits::WaitBook;
 use crate::event_loop::Loop;
-use crate::raw;
+use crate::watches::Owner;
 
 /// So many names of functions and classes are remembered.
 const REMEMBERED_MAX: usize = 4096;
@@ -33,8 +33,6 @@ pub struct LaneBook {
     callbacks: Option<LaneId>,
     /// Names by the address of a code object, which is kept so that the address stays its own.
     names: AddressMap<usize, (NameId, Py<PyAny>)>,
-    /// Names by the address of a built-in method's definition, which is never freed.
-    builtin_names: AddressMap<usize, NameId>,
     pub waits: WaitBook,
     pub classes: ClassBook,
 }
@@ -67,14 +65,12 @@ pub fn describe_callback<'py>(
     Some((Step { lane, name: callback_name(event_loop, callback), woken }, None))
 }
 
-/// The description of work on behalf of an object: a transport's protocol, a handle of asyncio's own.
-pub fn describe_object(event_loop: &Bound<'_, Loop>, object: &Bound<'_, PyAny>) -> Option<Step> {
-    let py = object.py();
+/// The description of a step in a transport's life: it is called like the class of its protocol.
+pub fn describe_transport(event_loop: &Bound<'_, Loop>, owner: &Owner) -> Option<Step> {
+    let py = event_loop.py();
     renew(event_loop);
     let lane = callbacks_lane(event_loop)?;
-    let protocol = object.call_method0(intern!(py, "get_protocol"));
-    let subject = protocol.as_ref().unwrap_or(object);
-    let class = subject.get_type();
+    let class = owner.protocol(py).map_or_else(|| owner.object().bind(py).get_type(), |protocol| protocol.get_type());
     let name =
         remembered(event_loop, class.as_any(), || class.qualname().map(|name| name.to_string()).unwrap_or_default());
     Some(Step { lane, name, woken: Woken::UNKNOWN })
@@ -186,16 +182,8 @@ fn text(object: &Bound<'_, PyAny>, attribute: &Bound<'_, pyo3::types::PyString>)
 fn callback_name(event_loop: &Bound<'_, Loop>, callback: &Bound<'_, PyAny>) -> NameId {
     let py = callback.py();
     let qualified = || text(callback, intern!(py, "__qualname__")).unwrap_or_default();
-    if let Some(definition) = raw::builtin_definition(callback) {
-        let known = event_loop.get().lanes.borrow(py).builtin_names.get(&definition).copied();
-        return known.unwrap_or_else(|| {
-            let name = timeline::name(&qualified());
-            let names = &mut event_loop.get().lanes.borrow_mut(py).builtin_names;
-            if names.len() < REMEMBERED_MAX {
-                names.insert(definition, name);
-            }
-            name
-        });
+    if callback.is_instance_of::<PyCFunction>() {
+        return timeline::name(&qualified());
     }
     let facts = facts(event_loop, callback);
     if facts.has_code {

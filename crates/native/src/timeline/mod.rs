@@ -18,7 +18,7 @@ mod waits;
 use pyo3::prelude::*;
 
 pub use freezes::{report, watch};
-pub use lanes::{LaneBook, describe_callback, describe_object};
+pub use lanes::{LaneBook, describe_callback, describe_transport};
 pub use numbers::statistics;
 pub use waits::waits_for;
 
