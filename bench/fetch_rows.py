@@ -65,7 +65,7 @@ async def work(client, urls, out):
         out.write(json.dumps({"url": url, "status": response.status_code, "body": response.text}) + "\\n")
 async def main():
     urls = iter(open(sys.argv[1]).read().split())
-    async with httpx.AsyncClient(limits=httpx.Limits(max_connections=100)) as client:
+    async with httpx.AsyncClient(limits=httpx.Limits(max_connections=100), timeout=None) as client:
         with open(sys.argv[2], "w") as out:
             await asyncio.gather(*(work(client, urls, out) for _ in range(100)))
 asyncio.run(main())

@@ -72,7 +72,7 @@ async def cluster(**options: Any) -> AsyncIterator[Client]:
 
 
 def test_a_worker_is_lost(runner: asyncio.Runner) -> None:
-    rows, chunk, per_host = 6000, 100, 8
+    rows, chunk, per_host = int(os.environ.get("AIOXIDE_DASK_ROWS", "6000")), 100, 8
 
     async def main() -> None:
         async with counting() as server, cluster(worker_class=Nanny) as client:
