@@ -505,6 +505,19 @@ def test_blocking_code_does_not_wait_for_its_own_thread() -> None:
         assert client.get("http://h/").text == "shared"
 
 
+def test_gathered_requests_are_cached() -> None:
+    async def main() -> None:
+        origin = Origin(fresh)
+        async with http.AsyncClient(cache=True, transport=origin) as client:
+            urls = ["http://h/a", "http://h/b"] * 10
+            responses = await client.gather_get(urls)
+            assert [str(each.url) for each in responses] == urls
+            assert [each.extensions["cache"] for each in await client.gather_get(urls)] == ["hit"] * 20
+            assert origin.sent() == 2
+
+    asyncio.run(main())
+
+
 # Stale while it is revalidated.
 
 
@@ -558,7 +571,5 @@ def test_what_cache_means() -> None:
         http.Client(cache="yes")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_body_bytes"):
         http.Cache(max_body_bytes=-1)
-    with pytest.raises(NotImplementedError, match="cache="):
-        http.AsyncClient(cache=True).gather_get([])
     with http.Cache() as cache:
         assert "shared" not in repr(cache)

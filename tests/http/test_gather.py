@@ -10,6 +10,7 @@ import pytest
 
 from aioxide import http
 from aioxide._native import HttpServer
+from aioxide.http._gather import gather
 
 
 def test_all_in_order(runner: asyncio.Runner) -> None:
@@ -99,15 +100,80 @@ def test_the_client_s_settings(runner: asyncio.Runner, url: str) -> None:
             assert response.request.headers["authorization"] == "Basic dXNlcjpwYXNz"
         (response,) = await http.gather_get([f"{url}/echo".replace("//", "//own:own@")])
         assert response.request.headers["authorization"] == "Basic b3duOm93bg=="
-        settings: list[dict[str, Any]] = [
-            {"follow_redirects": True},
-            {"event_hooks": {"request": [print]}},
-            {"auth": http.Auth()},
-        ]
-        for each in settings:
-            async with http.AsyncClient(base_url=url, **each) as client:
-                with pytest.raises(NotImplementedError):
-                    client.gather_get(["/"])
+        async with http.AsyncClient(base_url=url, auth=http.Auth()) as client:
+            with pytest.raises(NotImplementedError):  # as a caller of ours is told who decides about redirects himself
+                gather(client, ["/"], limit=1)
+
+    runner.run(main())
+
+
+def test_what_is_decided_for_each_request(runner: asyncio.Runner, url: str) -> None:
+    """Redirects, retries, hooks, several requests of an auth, custom transports: as if each were sent alone."""
+    hooked: list[str] = []
+
+    async def hook(request: http.Request) -> None:
+        hooked.append(request.url.path)
+
+    class Twice(http.Auth):
+        def auth_flow(self, request: http.Request) -> Any:
+            yield request
+            request.headers["X-Second"] = "yes"
+            yield request
+
+    async def paths(client: http.AsyncClient, *urls: str) -> list[str]:
+        async with client:
+            responses = await client.gather_get(urls, limit=2)
+            assert [each.status_code for each in responses] == [200] * len(urls)
+            return [each.url.path for each in responses]
+
+    async def main() -> None:
+        redirects = [f"{url}/redirect/{number}" for number in range(1, 5)]
+        client = http.AsyncClient(follow_redirects=True, event_hooks={"request": [hook]})
+        assert await paths(client, *redirects) == ["/redirect/0"] * 4
+        assert len(hooked) == 2 + 3 + 4 + 5
+        async with http.AsyncClient(auth=Twice()) as client:
+            (response,) = await client.gather_get([f"{url}/echo"])
+            assert response.request.headers["x-second"] == "yes" and len(response.history) == 1
+        transport = http.MockTransport(lambda request: http.Response(200))
+        assert await paths(http.AsyncClient(transport=transport), "http://h/1", "http://h/2") == ["/1", "/2"]
+
+    runner.run(main())
+
+
+def test_tasks_end_with_their_gather(runner: asyncio.Runner) -> None:
+    started: list[str] = []
+
+    async def answer(request: http.Request) -> http.Response:
+        started.append(request.url.path)
+        if request.url.path == "/fails":
+            raise http.ReadError("it broke")
+        await asyncio.sleep(0 if request.url.path == "/quick" else 60)
+        return http.Response(200)
+
+    async def main() -> None:
+        async with http.AsyncClient(transport=http.MockTransport(answer)) as client:
+            with pytest.raises(http.ReadError, match="it broke"):
+                await client.gather_get(["http://h/slow", "http://h/fails", "http://h/never"], limit=2)
+            assert started[:2] == ["/slow", "/fails"]
+            requests = client.gather_get(["http://h/slow", "http://h/quick"])
+            async with requests:
+                async for done in requests:
+                    assert done.index == 1 and done.result().status_code == 200
+                    break
+            results = await client.gather_get(["http://h/quick", "http://h/fails"], return_exceptions=True)
+            assert [type(each) for each in results] == [http.Response, http.ReadError]
+            waiting = asyncio.create_task(client.gather_get(["http://h/slow"] * 3)._all())
+            await asyncio.sleep(0.01)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            assert await client.gather_get([]) == []
+            with pytest.raises(RuntimeError, match="once only"):
+                async for _ in requests:
+                    pass
+            with pytest.raises(ValueError, match="limit="):
+                client.gather_get(["http://h/"], limit=0)
+        assert len(asyncio.all_tasks()) == 1
 
     runner.run(main())
 

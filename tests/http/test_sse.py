@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from aioxide import http
-from aioxide.http import _sse
 from aioxide.http._sse import EventDecoder
 
 STREAM = (
@@ -41,8 +40,8 @@ def test_from_a_server(runner: asyncio.Runner, scripted: Any) -> None:
         with client.stream("GET", f"{scripted.url}/events") as response:
             assert list(http.EventSource(response)) == EVENTS
         with client.stream("GET", f"{scripted.url}/other") as response:
-            with pytest.raises(http.DecodingError, match="text/plain") as caught:
-                http.EventSource(response)
+            with pytest.raises(http.SSEError, match="text/plain") as caught:
+                next(iter(http.EventSource(response)))
         assert caught.value.request.url.path == "/other"
 
     async def main() -> None:
@@ -53,10 +52,40 @@ def test_from_a_server(runner: asyncio.Runner, scripted: Any) -> None:
     runner.run(main())
 
 
-def test_an_endless_event_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_sse, "MAX_EVENT_CHARACTERS", 1000)
-    for endless in ("data: x", "data: x\n"):
-        decoder = EventDecoder()
-        with pytest.raises(http.DecodingError, match="1000"):
+def test_an_endless_event_is_refused() -> None:
+    for endless in ("data: x", "data: x\n", "data: \u00e4"):
+        decoder = EventDecoder(1000)
+        with pytest.raises(http.SSEError, match="1000 bytes"):
             for _ in range(1000):
                 decoder.feed(endless)
+    unlimited = EventDecoder(None)
+    for _ in range(1000):
+        assert unlimited.feed("data: x") == []
+
+
+def test_events_of_a_client(runner: asyncio.Runner, scripted: Any) -> None:
+    scripted.answer("/events", "Content-Type: text/event-stream", body=STREAM.encode())
+    scripted.answer("/failed", "Content-Type: application/json", status="500 Oh", body=b"{}")
+    with http.Client() as client:
+        with client.sse(f"{scripted.url}/events", headers={"X-A": "1"}) as events:
+            assert list(events) == EVENTS and events.response.status_code == 200
+        assert events.response.is_closed
+        sent = scripted.requests[0].headers
+        assert (sent["accept"], sent["cache-control"], sent["x-a"]) == ("text/event-stream", "no-store", "1")
+        with client.sse(f"{scripted.url}/failed", method="POST") as events:
+            assert events.response.status_code == 500
+            with pytest.raises(http.SSEError, match="application/json") as caught:
+                list(events)
+        assert caught.value.request.method == "POST"
+        with client.sse(f"{scripted.url}/events", max_event_size=10) as events:
+            with pytest.raises(http.SSEError, match="more than 10 bytes") as caught:
+                list(events)
+        assert caught.value.request.url.path == "/events"
+
+    async def main() -> None:
+        async with http.AsyncClient() as client:
+            async with client.sse(f"{scripted.url}/events") as events:
+                assert [event async for event in events] == EVENTS
+            assert events.response.is_closed
+
+    runner.run(main())

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aioxide._native import Completed
 
 from ._alias import alias_httpx
-from ._api import delete, gather_get, get, head, options, patch, post, put, request, stream
+from ._api import delete, gather_get, get, head, options, patch, post, put, query, request, stream
 from ._auth import Auth, BasicAuth, FunctionAuth, NetRCAuth
 from ._config import USE_CLIENT_DEFAULT, Limits, Timeout
 from ._content import AsyncByteStream, ByteStream, SyncByteStream
@@ -43,6 +43,7 @@ from ._exceptions import (
     RequestError,
     RequestNotRead,
     ResponseNotRead,
+    SSEError,
     StreamClosed,
     StreamConsumed,
     StreamError,
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from ._cache.stores import CacheEntry, CacheStore, MemoryCacheStore
     from ._digest import DigestAuth
     from ._gather import Gather
+    from ._origin import Origin
     from ._sse import EventSource, ServerSentEvent
     from ._transports.asgi import ASGITransport
     from ._transports.default_async import AsyncHTTPTransport
@@ -123,6 +125,7 @@ __all__ = [
     "MockTransport",
     "NetRCAuth",
     "NetworkError",
+    "Origin",
     "PoolTimeout",
     "ProtocolError",
     "Proxy",
@@ -138,6 +141,7 @@ __all__ = [
     "ResponseNotRead",
     "Retry",
     "SQLiteCacheStore",
+    "SSEError",
     "ServerSentEvent",
     "StreamClosed",
     "StreamConsumed",
@@ -167,6 +171,7 @@ __all__ = [
     "patch",
     "post",
     "put",
+    "query",
     "request",
     "stream",
 ]
@@ -184,6 +189,7 @@ _LAZY = {
     "EventSource": "_sse",
     "Gather": "_gather",
     "MemoryCacheStore": "_cache.stores",
+    "Origin": "_origin",
     "SQLiteCacheStore": "_cache.sqlite",
     "ServerSentEvent": "_sse",
     "WSGITransport": "_transports.wsgi",

@@ -25,6 +25,7 @@ _SUBMODULES = {
     "_exceptions": ("_exceptions",),
     "_models": ("_headers", "_request", "_response", "_cookies"),
     "_multipart": ("_multipart",),
+    "_sse": ("_sse",),
     "_status_codes": ("_status_codes",),
     "_transports": (),
     "_transports.asgi": ("_transports.asgi",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import _get_running_loop, sleep
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from time import perf_counter
 from types import TracebackType
@@ -23,7 +23,7 @@ from ._config import (
 from ._content import AsyncByteStream, RequestContent, RequestData
 from ._cookies import CookieTypes
 from ._exceptions import RequestError
-from ._gather import NOT_GATHERED, Gather, gather
+from ._gather import Gather, gather
 from ._headers import HeaderTypes
 from ._multipart import RequestFiles
 from ._proxies import ProxyTypes
@@ -99,6 +99,8 @@ class AsyncClient(AsyncVerbs, AsyncWebSocketOpening):
         cache: Cache | bool | None = None,
         hedge_after: float | None = None,
         hedge_budget: float = 0.1,
+        json_dumps: Callable[[Any], str | bytes] | None = None,
+        json_loads: Callable[[bytes], Any] | None = None,
     ) -> None:
         super().__init__(
             auth=auth,
@@ -121,6 +123,8 @@ class AsyncClient(AsyncVerbs, AsyncWebSocketOpening):
             hedge_after=hedge_after,
             native={"verify": verify, "cert": cert, "http1": http1, "http2": http2, "limits": limits},
             hedge_budget=hedge_budget,
+            json_dumps=json_dumps,
+            json_loads=json_loads,
         )
         self._background: set[Task[None]] = set()  # stale responses of the cache are revalidated
 
@@ -370,14 +374,23 @@ class AsyncClient(AsyncVerbs, AsyncWebSocketOpening):
     ) -> Gather:
         """As `aioxide.http.gather_get`, over this client's settings and connections.
 
-        NotImplementedError for a client that follows redirects, retries, has a cache or event hooks, for an `auth` that
-        may need several requests, and for URLs that go through a custom transport or several proxies: each URL is asked
-        once, in Rust.
+        The requests are driven in Rust if there is nothing to decide about each. Each is a task that sends it as the
+        client does if that follows redirects, retries, has a cache or event hooks, if its `auth` may need several
+        requests, and where URLs go through a custom transport or several proxies.
         """
         self._check_open()
-        if self.follow_redirects or self._retry is not None or self._cache is not None:
-            raise NotImplementedError(NOT_GATHERED)
-        return gather(self, urls, limit=limit, return_exceptions=return_exceptions, headers=headers, timeout=timeout)
+        urls = list(urls)
+        if not (self.follow_redirects or self._retry is not None or self._cache is not None):
+            try:
+                return gather(
+                    self, urls, limit=limit, return_exceptions=return_exceptions, headers=headers, timeout=timeout
+                )
+            except NotImplementedError:
+                pass
+        from ._gather_tasks import TaskGather
+
+        requests = [self.build_request("GET", url, headers=headers, timeout=timeout) for url in urls]
+        return TaskGather(self, requests, limit=limit, return_exceptions=return_exceptions)
 
     async def aclose(self) -> None:
         """Close the client and its idle connections. Requests that are under way are not cut off.

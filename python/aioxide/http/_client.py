@@ -74,6 +74,8 @@ class BaseClient:
         cache: Cache | bool | None,
         hedge_after: float | None,
         hedge_budget: float,
+        json_dumps: Callable[[Any], str | bytes] | None,
+        json_loads: Callable[[bytes], Any] | None,
         native: dict[str, Any],
     ) -> None:
         self._base_url = _with_trailing_slash(URL(base_url))
@@ -97,6 +99,8 @@ class BaseClient:
 
             self._cache = build_cache(cache)
         self._hedge_after = hedge_after
+        self._json_dumps = json_dumps
+        self._json_loads = json_loads
         self._used = False
         self._closed = False
         native.update(trust_env=trust_env, hedge_budget=hedge_budget)
@@ -273,6 +277,9 @@ class BaseClient:
             merged_headers["Cookie"] = cookie_header
         if content is None and data is None and files is None and json is None:
             return Request._bare(method, merged_url, merged_headers._list, dict(extensions))
+        if json is not None and self._json_dumps is not None and content is None and data is None and files is None:
+            merged_headers.setdefault("Content-Type", "application/json")
+            content, json = self._json_dumps(json), None
         return Request(
             method,
             merged_url,
@@ -322,6 +329,8 @@ class BaseClient:
             or auth is not None
             or self._retry is not None
             or self._cache is not None
+            or self._hedge_after is not None
+            or self._json_loads is not None
             or self._event_hooks["request"]
             or self._event_hooks["response"]
         )
@@ -453,9 +462,11 @@ class BaseClient:
                 request.extensions = {**request.extensions, "timeout": limits}
 
     def _receive(self, response: Response) -> None:
-        """Store the cookies that the response sets; one from the cache set them when it came."""
+        """Store the cookies that it sets; a response from the cache did so before. JSON is read as the client says."""
         if response._has_field(SET_COOKIE, "set-cookie") and response.extensions.get("cache") not in _FROM_CACHE:
             self._cookies.extract_cookies(response)
+        if self._json_loads is not None:
+            response._json_loads = self._json_loads
 
     def _finish_plain(self, response: Response) -> Response:
         self._receive(response)

@@ -8,6 +8,7 @@ HTTPError
 │   │   ├── NetworkError: ConnectError, ReadError, WriteError, CloseError
 │   │   ├── ProtocolError: LocalProtocolError, RemoteProtocolError
 │   │   ├── ProxyError
+│   │   ├── SSEError
 │   │   └── UnsupportedProtocol
 │   ├── DecodingError
 │   └── TooManyRedirects
@@ -50,6 +51,7 @@ __all__ = [
     "RequestError",
     "RequestNotRead",
     "ResponseNotRead",
+    "SSEError",
     "StreamClosed",
     "StreamConsumed",
     "StreamError",
@@ -154,6 +156,10 @@ class CloseError(NetworkError):
 
 class ProxyError(TransportError):
     """The proxy refused to carry the request."""
+
+
+class SSEError(TransportError):
+    """A response is no stream of server-sent events, or one of its events is too long."""
 
 
 class UnsupportedProtocol(TransportError):  # noqa: N818 - httpx's name

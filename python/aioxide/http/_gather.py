@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ._request import Request
     from ._urls import URLTypes
 
-NOT_GATHERED = "gather_get does not support a client's follow_redirects=, retry=, cache= and event_hooks= yet"
-
 
 class Gather:
     """Requests under way together: await it for all responses in order, or iterate to get each as it completes.
@@ -227,10 +225,13 @@ def gather(
     headers: HeaderTypes | None = None,
     timeout: TimeoutTypes | UseClientDefault = USE_CLIENT_DEFAULT,
 ) -> Gather:
-    """As `AsyncClient.gather_get`, for a caller who sees to redirects and retries if the client is to do that."""
+    """As `AsyncClient.gather_get`, each URL asked once, in Rust, for a caller who sees to redirects and retries himself.
+
+    NotImplementedError where more is to be decided than Rust can.
+    """
     client._check_open()
     if any(client._event_hooks.values()):
-        raise NotImplementedError(NOT_GATHERED)
+        raise NotImplementedError("event hooks are called by tasks")
     urls = list(urls)
     if headers is None and timeout is USE_CLIENT_DEFAULT and (plain := client._find_plain()) is not None:
         if plain.can_fetch(urls):
@@ -239,7 +240,7 @@ def gather(
     for request in requests:
         authenticate_once(request, client._request_auth(request, USE_CLIENT_DEFAULT))
     transports = {id(each): each for each in map(client._transport_for_url, [each.url for each in requests])}
-    if len(transports) > 1 or not all(map(client._is_native, transports.values())):
-        raise NotImplementedError("gather_get does not support custom transports, or several at once")
-    core = next(iter(transports.values()), client._transport)._core
-    return Gather(client, core, requests, limit=limit, return_exceptions=return_exceptions)
+    transport = next(iter(transports.values()), client._transport)
+    if len(transports) > 1 or not client._is_native(transport):
+        raise NotImplementedError("custom transports, or several at once, are used by tasks")
+    return Gather(client, transport._core, requests, limit=limit, return_exceptions=return_exceptions)

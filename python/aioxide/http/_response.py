@@ -71,6 +71,7 @@ class Response:
     _encoding: str | None = None
     _extensions: dict[str, Any] | None = None
     _decoded_left: int | None = None
+    _json_loads: Callable[[bytes], Any] | None = None
 
     def __init__(
         self,
@@ -261,9 +262,8 @@ class Response:
     def timeline(self) -> dict[str, float]:
         """Where the time went: seconds since the request was made, by event.
 
-        Those known of ``queue``, ``dns``, ``connect``, ``tls``, ``sent``, ``first_byte``, ``total``; and ``hedge``, if
-        the request was sent a second time: with a later ``queue`` this is the answer to that. Empty for a response that
-        was made by hand, or comes from a cache.
+        Those known of ``queue``, ``dns``, ``connect``, ``tls``, ``sent``, ``first_byte``, ``total``, and ``hedge``,
+        when it was sent again: this answers that if ``queue`` came later. Empty if made by hand, or from a cache.
         """
         return {} if self._raw is None else dict(self._raw.timings)
 
@@ -400,10 +400,10 @@ class Response:
         return text
 
     def json(self, **kwargs: Any) -> Any:
-        """The body parsed as JSON; keyword arguments go to ``json.loads``. json.JSONDecodeError when it is none."""
+        """The body parsed by the client's `json_loads` (``json.loads``); json.JSONDecodeError when it is no JSON."""
         from json import loads
 
-        return loads(self.content, **kwargs)
+        return (self._json_loads or loads)(self.content, **kwargs)
 
     def read(self) -> bytes:
         """Read the body whole, blocking, and give it."""

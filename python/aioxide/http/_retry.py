@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ._request import Request
     from ._response import Response
 
-IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 _NEVER_SENT = (ConnectError, ConnectTimeout, PoolTimeout)
 _NEVER_RETRIED = (LocalProtocolError, UnsupportedProtocol)
 _BUDGET_MAX = 10.0

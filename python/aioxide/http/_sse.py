@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ._exceptions import DecodingError
+from ._exceptions import SSEError
+from ._verbs import MAX_EVENT_BYTES
 
 if TYPE_CHECKING:
     from ._response import Response
 
-MAX_EVENT_CHARACTERS = 16 * 1024 * 1024
 # A thousand years have 14; Python refuses to read thousands of them.
 MAX_RETRY_DIGITS = 18
 
@@ -57,7 +57,8 @@ class EventDecoder:
     [ServerSentEvent(event='x', data='c', id='', retry=None)]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_event_bytes: int | None = MAX_EVENT_BYTES) -> None:
+        self._max_event_bytes = max_event_bytes
         self._line: list[str] = []
         self._line_length = 0
         self._after_return = False
@@ -69,7 +70,7 @@ class EventDecoder:
         self._retry: int | None = None
 
     def feed(self, text: str) -> list[ServerSentEvent]:
-        """The events that are complete now. DecodingError for one that is longer than MAX_EVENT_CHARACTERS."""
+        """The events that are complete now. SSEError for one that is longer than `max_event_bytes`."""
         if self._at_start and text:
             text = text.removeprefix("\ufeff")
             self._at_start = False
@@ -81,9 +82,10 @@ class EventDecoder:
                     continue  # of the "\r\n" whose "\r" came before
             line = piece.rstrip("\r\n")
             self._line.append(line)
-            self._line_length += len(line)
-            if self._line_length + self._data_length > MAX_EVENT_CHARACTERS:
-                raise DecodingError(f"an event of the stream has more than {MAX_EVENT_CHARACTERS} characters")
+            self._line_length += _bytes_of(line)
+            limit = self._max_event_bytes
+            if limit is not None and self._line_length + self._data_length > limit:
+                raise SSEError(f"an event of the stream has more than {limit} bytes")
             if len(line) == len(piece):
                 continue  # its end has not come yet
             self._after_return = piece.endswith("\r")
@@ -100,7 +102,7 @@ class EventDecoder:
         value = value.removeprefix(" ")
         if name == "data":
             self._data.append(value)
-            self._data_length += len(value)
+            self._data_length += _bytes_of(value)
         elif name == "event":
             self._event = value
         elif name == "id" and "\0" not in value:
@@ -117,6 +119,10 @@ class EventDecoder:
         return ServerSentEvent(event or "message", "\n".join(data), self._id, retry)
 
 
+def _bytes_of(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def _is_plain(text: str) -> bool:
     """Whether str.splitlines() cuts it where an event stream is cut: at carriage returns and line feeds alone."""
     return text.isascii() and not any(end in text for end in "\x0b\x0c\x1c\x1d\x1e")
@@ -129,9 +135,10 @@ def _split(text: str) -> list[str]:
 
 
 class EventSource:
-    r"""The events of a streamed response.
+    r"""The events of a streamed response, which is `response`.
 
-    DecodingError when its Content-Type is not ``text/event-stream``.
+    SSEError, when they are read, if the response's Content-Type is not ``text/event-stream``, or if an event has more
+    than `max_event_size` bytes; None is no limit.
 
     >>> from aioxide import http
     >>> body = "event: greeting\ndata: hello\n\n"
@@ -140,25 +147,37 @@ class EventSource:
     [('greeting', 'hello')]
     """
 
-    def __init__(self, response: Response) -> None:
-        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "text/event-stream":
-            error = DecodingError(f"a response of type {kind or 'unknown'!r} is no stream of events")
-            raise response._with_request(error)
+    def __init__(self, response: Response, max_event_size: int | None = MAX_EVENT_BYTES) -> None:
         self.response = response
+        self._max_event_size = max_event_size
 
     def __iter__(self) -> Iterator[ServerSentEvent]:
         """The events as they come, of a Client's response."""
-        decoder, text = EventDecoder(), _utf8()
+        decoder, text = self._decoder(), _utf8()
         for piece in self.response.iter_bytes():
-            yield from decoder.feed(text.decode(piece))
+            yield from self._fed(decoder, text.decode(piece))
 
     async def __aiter__(self) -> AsyncIterator[ServerSentEvent]:
         """The events as they come, of an AsyncClient's response."""
-        decoder, text = EventDecoder(), _utf8()
+        decoder, text = self._decoder(), _utf8()
         async for piece in self.response.aiter_bytes():
-            for event in decoder.feed(text.decode(piece)):
+            for event in self._fed(decoder, text.decode(piece)):
                 yield event
+
+    def _decoder(self) -> EventDecoder:
+        kind = self.response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "text/event-stream":
+            raise SSEError(
+                f"a response of type {kind or 'unknown'!r} is no stream of events", request=self.response._request
+            )
+        return EventDecoder(self._max_event_size)
+
+    def _fed(self, decoder: EventDecoder, text: str) -> list[ServerSentEvent]:
+        try:
+            return decoder.feed(text)
+        except SSEError as error:
+            error._request = self.response._request
+            raise
 
 
 def _utf8() -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 from types import TracebackType
@@ -57,6 +57,8 @@ class Client(BlockingVerbs, WebSocketOpening):
     decodes to more than `max_decoded_bytes` raises DecodingError, which is what a decompression bomb needs; `retry`
     says when a request is sent once more; `cache` (True, or a Cache) stores responses and uses them again.
 
+    `json_dumps` and `json_loads` take the place of the standard library's for ``json=`` and ``Response.json()``.
+
     `hedge_after`: a request that has not been answered after so many seconds is sent a second time, on another
     connection, and the sooner answer is taken, if sending it twice is harmless (an idempotent method, no streamed body)
     and a connection can be had at once; ``Response.timeline`` then has the time of ``hedge``. A request's own is its
@@ -104,6 +106,8 @@ class Client(BlockingVerbs, WebSocketOpening):
         cache: Cache | bool | None = None,
         hedge_after: float | None = None,
         hedge_budget: float = 0.1,
+        json_dumps: Callable[[Any], str | bytes] | None = None,
+        json_loads: Callable[[bytes], Any] | None = None,
     ) -> None:
         super().__init__(
             auth=auth,
@@ -126,6 +130,8 @@ class Client(BlockingVerbs, WebSocketOpening):
             hedge_after=hedge_after,
             native={"verify": verify, "cert": cert, "http1": http1, "http2": http2, "limits": limits},
             hedge_budget=hedge_budget,
+            json_dumps=json_dumps,
+            json_loads=json_loads,
         )
 
     def request(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from ._exceptions import InvalidURL
 from ._query import QueryParams, QueryParamTypes
 from ._quoting import FRAGMENT_SAFE, HOST_SAFE, PATH_SAFE, QUERY_SAFE, USERINFO_SAFE, quote, unquote
+
+if TYPE_CHECKING:
+    from ._origin import Origin
 
 URLTypes = Union["URL", str]
 
@@ -278,6 +281,13 @@ class URL:
     def fragment(self) -> str:
         """What stands after the ``#``, decoded."""
         return unquote(self._fragment or "")
+
+    @property
+    def origin(self) -> Origin:
+        """Scheme, host and port, to be compared. ValueError for a relative URL."""
+        from ._origin import Origin
+
+        return Origin(self)
 
     @property
     def is_absolute_url(self) -> bool:
