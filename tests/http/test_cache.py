@@ -5,6 +5,7 @@ the engine (tests/http_cache.rs).
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import aioxide
 from aioxide import http
 from aioxide._native import HttpServer
 
@@ -41,8 +43,8 @@ class Origin(http.BaseTransport, http.AsyncBaseTransport):
 class Asker:
     """A client of either kind with a cache, an origin, and a clock that stands until it is moved."""
 
-    def __init__(self, is_async: bool) -> None:
-        self._runner = asyncio.Runner() if is_async else None
+    def __init__(self, loop_factory: Any) -> None:
+        self._runner = None if loop_factory is None else asyncio.Runner(loop_factory=loop_factory)
         self.clock = 1_000_000_000.0
         self.cache = http.Cache()
         self.cache.now = lambda: self.clock
@@ -76,9 +78,9 @@ class Asker:
             self._runner.close()
 
 
-@pytest.fixture(params=["blocking", "async"])
+@pytest.fixture(params=[None, asyncio.new_event_loop, aioxide.new_event_loop], ids=["blocking", "asyncio", "aioxide"])
 def asker(request: pytest.FixtureRequest) -> Iterator[Asker]:
-    made = Asker(request.param == "async")
+    made = Asker(request.param)
     yield made
     made.close()
 
@@ -503,6 +505,55 @@ def test_blocking_code_does_not_wait_for_its_own_thread() -> None:
     origin = Origin(lambda request: client.get("http://h/") if next(depth) else fresh(request))
     with http.Client(cache=True, transport=origin) as client:
         assert client.get("http://h/").text == "shared"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nobody_is_lost_whatever_is_cancelled(seed: int) -> None:
+    """Each who was not cancelled gets a response or the error that its request met; nothing is left over."""
+    chance = random.Random(seed)
+
+    async def answer(request: http.Request) -> http.Response:
+        for _ in range(chance.randrange(6)):
+            await asyncio.sleep(0)
+        if chance.random() < 0.2:
+            raise http.ReadError("it broke")
+        fields = ["max-age=5", "no-store", "max-age=0, stale-while-revalidate=5", "max-age=0, stale-if-error=5"]
+        headers = {"Cache-Control": chance.choice(fields), "Vary": chance.choice(["Accept", "X-A"]), "ETag": '"1"'}
+        if "if-none-match" in request.headers and chance.random() < 0.5:
+            return http.Response(304, headers=headers)
+        return http.Response(200, headers=headers, text=request.url.path)
+
+    async def ask(client: http.AsyncClient, path: str) -> str:
+        headers = {"X-A": chance.choice("ab")}
+        if chance.random() < 0.3:
+            async with client.stream("GET", f"http://h{path}", headers=headers) as response:
+                return (await response.aread()).decode()
+        return (await client.get(f"http://h{path}", headers=headers)).text
+
+    async def main() -> None:
+        cache = http.Cache()
+        async with http.AsyncClient(cache=cache, transport=http.MockTransport(answer)) as client:
+            for _ in range(60):
+                paths = [chance.choice(["/a", "/b", "/c"]) for _ in range(12)]
+                tasks = [asyncio.create_task(ask(client, path)) for path in paths]
+                cancelled = set()
+                for _ in range(6):
+                    await asyncio.sleep(0)
+                    victim = chance.randrange(12)
+                    if tasks[victim].cancel():
+                        cancelled.add(victim)
+                outcomes = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+                for number, outcome in enumerate(outcomes):
+                    if isinstance(outcome, asyncio.CancelledError):
+                        assert number in cancelled, seed
+                    elif not isinstance(outcome, http.ReadError):
+                        assert outcome == paths[number], seed
+                if chance.random() < 0.3:
+                    cache.clear()
+        assert not cache.flights.under_way and not client._background, seed
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(main())
 
 
 def test_gathered_requests_are_cached() -> None:

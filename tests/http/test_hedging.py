@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.http.listening import Listener
 
+import aioxide
 from aioxide import http
 
 LONG = 5.0
@@ -80,10 +81,10 @@ def replicas() -> Iterator[Any]:
         each.close()
 
 
-def ask(is_async: bool, url: str, method: str = "GET", count: int = 1, **options: Any) -> list[http.Response]:
+def ask(kind: Any, url: str, method: str = "GET", count: int = 1, **options: Any) -> list[http.Response]:
     """One after the other, by one client, which is whole afterwards."""
     request = {name: options.pop(name) for name in ("content", "extensions", "stream") if name in options}
-    if not is_async:
+    if kind is None:
         with http.Client(**options) as client:
             responses = [client.request(method, url, **request) for _ in range(count)]
             check_whole(client)
@@ -95,7 +96,8 @@ def ask(is_async: bool, url: str, method: str = "GET", count: int = 1, **options
             check_whole(client)
             return responses
 
-    return asyncio.run(main())
+    with asyncio.Runner(loop_factory=kind) as runner:
+        return runner.run(main())
 
 
 def check_whole(client: Any) -> None:
@@ -105,14 +107,16 @@ def check_whole(client: Any) -> None:
     assert statistics["connections_open"] == statistics["connections_idle"]
 
 
-both = pytest.mark.parametrize("is_async", [False, True], ids=["blocking", "async"])
+each_kind = pytest.mark.parametrize(
+    "kind", [None, asyncio.new_event_loop, aioxide.new_event_loop], ids=["blocking", "asyncio", "aioxide"]
+)
 
 
-@both
-def test_the_sooner_answer_is_taken(replicas: Any, is_async: bool) -> None:
+@each_kind
+def test_the_sooner_answer_is_taken(replicas: Any, kind: Any) -> None:
     slow = replicas(LONG)
     begun = time.monotonic()
-    (response,) = ask(is_async, slow.url, hedge_after=SOON)
+    (response,) = ask(kind, slow.url, hedge_after=SOON)
     assert time.monotonic() - begun < LONG
     assert response.text == "1" and slow.requests == [b"GET / HTTP/1.1"] * 2
     assert slow.dropped.acquire(timeout=5)  # the first one's connection was closed
@@ -120,80 +124,80 @@ def test_the_sooner_answer_is_taken(replicas: Any, is_async: bool) -> None:
     assert SOON <= timeline["hedge"] <= timeline["queue"] <= timeline["first_byte"] <= timeline["total"] < LONG
 
 
-@both
-def test_the_first_may_be_the_sooner_one(replicas: Any, is_async: bool) -> None:
+@each_kind
+def test_the_first_may_be_the_sooner_one(replicas: Any, kind: Any) -> None:
     server = replicas(4 * SOON, LONG)
-    (response,) = ask(is_async, server.url, hedge_after=SOON)
+    (response,) = ask(kind, server.url, hedge_after=SOON)
     assert response.text == "0" and response.timeline["queue"] < response.timeline["hedge"]
     assert server.dropped.acquire(timeout=5)
 
 
-@both
-def test_a_quick_answer_is_not_hedged(replicas: Any, is_async: bool) -> None:
+@each_kind
+def test_a_quick_answer_is_not_hedged(replicas: Any, kind: Any) -> None:
     server = replicas()
-    (response,) = ask(is_async, server.url, hedge_after=LONG)
+    (response,) = ask(kind, server.url, hedge_after=LONG)
     assert "hedge" not in response.timeline and len(server.requests) == 1
 
 
-@both
-def test_what_may_do_harm_twice_is_sent_once(replicas: Any, is_async: bool) -> None:
+@each_kind
+def test_what_may_do_harm_twice_is_sent_once(replicas: Any, kind: Any) -> None:
     async def pieces() -> Any:
         yield b"a"
 
-    streamed = pieces() if is_async else iter([b"a"])
+    streamed = iter([b"a"]) if kind is None else pieces()
     for method, options in [("POST", {"content": b"a"}), ("PATCH", {}), ("PUT", {"content": streamed})]:
         server = replicas(4 * SOON)
-        (response,) = ask(is_async, server.url, method, hedge_after=SOON, **options)
+        (response,) = ask(kind, server.url, method, hedge_after=SOON, **options)
         assert "hedge" not in response.timeline and len(server.requests) == 1, method
     server = replicas(LONG)
-    (response,) = ask(is_async, server.url, "PUT", hedge_after=SOON, content=b"whole")
+    (response,) = ask(kind, server.url, "PUT", hedge_after=SOON, content=b"whole")
     assert response.text == "1"
 
 
-@both
-def test_a_request_may_say_so_itself(replicas: Any, is_async: bool) -> None:
+@each_kind
+def test_a_request_may_say_so_itself(replicas: Any, kind: Any) -> None:
     server = replicas(LONG)
-    assert ask(is_async, server.url, extensions={"hedge_after": SOON})[0].text == "1"
+    assert ask(kind, server.url, extensions={"hedge_after": SOON})[0].text == "1"
     server = replicas(4 * SOON)
-    (response,) = ask(is_async, server.url, hedge_after=SOON, extensions={"hedge_after": None})
+    (response,) = ask(kind, server.url, hedge_after=SOON, extensions={"hedge_after": None})
     assert response.text == "0" and len(server.requests) == 1
 
 
-@both
-def test_one_that_fails_leaves_it_to_the_other(replicas: Any, is_async: bool) -> None:
+@each_kind
+def test_one_that_fails_leaves_it_to_the_other(replicas: Any, kind: Any) -> None:
     server = replicas(4 * SOON, None, None)
-    assert ask(is_async, server.url, hedge_after=SOON)[0].text == "0"
+    assert ask(kind, server.url, hedge_after=SOON)[0].text == "0"
     server = replicas(LONG, None)
     with pytest.raises(http.TransportError):
-        ask(is_async, server.url, hedge_after=SOON, timeout=http.Timeout(5, read=0.3))
+        ask(kind, server.url, hedge_after=SOON, timeout=http.Timeout(5, read=0.3))
 
 
-@both
-def test_the_budget_is_kept_to(replicas: Any, is_async: bool) -> None:
+@each_kind
+def test_the_budget_is_kept_to(replicas: Any, kind: Any) -> None:
     server = replicas(*[4 * SOON] * 100)
     limits = http.Limits(max_keepalive_connections=0)
-    responses = ask(is_async, server.url, count=14, hedge_after=SOON / 4, hedge_budget=0, limits=limits)
+    responses = ask(kind, server.url, count=14, hedge_after=SOON / 4, hedge_budget=0, limits=limits)
     assert ["hedge" in each.timeline for each in responses] == [True] * 10 + [False] * 4
     assert len(server.requests) == 24
 
 
-@both
-def test_a_full_pool_is_not_filled_further(replicas: Any, is_async: bool) -> None:
+@each_kind
+def test_a_full_pool_is_not_filled_further(replicas: Any, kind: Any) -> None:
     server = replicas(4 * SOON)
-    (response,) = ask(is_async, server.url, hedge_after=SOON, limits=http.Limits(max_connections=1))
+    (response,) = ask(kind, server.url, hedge_after=SOON, limits=http.Limits(max_connections=1))
     assert response.text == "0" and "hedge" not in response.timeline
 
 
-@both
-def test_the_total_counts_from_the_first(replicas: Any, is_async: bool) -> None:
+@each_kind
+def test_the_total_counts_from_the_first(replicas: Any, kind: Any) -> None:
     server = replicas(LONG, LONG)
     begun = time.monotonic()
     with pytest.raises(http.ReadTimeout, match="the total of 0.3 s is over"):
-        ask(is_async, server.url, hedge_after=0.2, timeout=http.Timeout(LONG, total=0.3))
+        ask(kind, server.url, hedge_after=0.2, timeout=http.Timeout(LONG, total=0.3))
     assert time.monotonic() - begun < 2
 
 
-def test_cancelling_drops_both(replicas: Any) -> None:
+def test_cancelling_drops_both(runner: asyncio.Runner, replicas: Any) -> None:
     async def main() -> None:
         server = replicas(LONG, LONG)
         async with http.AsyncClient(hedge_after=SOON) as client:
@@ -207,10 +211,10 @@ def test_cancelling_drops_both(replicas: Any) -> None:
             await asyncio.to_thread(server.dropped.acquire)
             check_whole(client)
 
-    asyncio.run(main())
+    runner.run(main())
 
 
-def test_gathered_requests_are_hedged_too(replicas: Any) -> None:
+def test_gathered_requests_are_hedged_too(runner: asyncio.Runner, replicas: Any) -> None:
     async def main() -> None:
         server = replicas(LONG)
         async with http.AsyncClient(hedge_after=SOON) as client:
@@ -218,7 +222,7 @@ def test_gathered_requests_are_hedged_too(replicas: Any) -> None:
             assert "0" not in [each.text for each in responses]
             check_whole(client)
 
-    asyncio.run(main())
+    runner.run(main())
 
 
 def test_streamed_responses_are_hedged_until_their_head(replicas: Any) -> None:

@@ -298,7 +298,8 @@ class CacheExchange:
 
 def key_of(url: URL) -> str:
     """What stands for a URL in the store: what is sent of it."""
-    return str(url.copy_with(userinfo=None, fragment=None))
+    text = str(url)
+    return str(url.copy_with(userinfo=None, fragment=None)) if url.userinfo or "#" in text else text
 
 
 def _changed(url: URL, response: Response) -> list[URL]:
