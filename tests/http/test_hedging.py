@@ -101,10 +101,15 @@ def ask(kind: Any, url: str, method: str = "GET", count: int = 1, **options: Any
 
 
 def check_whole(client: Any) -> None:
-    """No request is under way, and no slot of the pool is lost."""
-    statistics = client.statistics()
-    assert statistics["requests_in_flight"] == statistics["requests_waiting"] == 0
-    assert statistics["connections_open"] == statistics["connections_idle"]
+    """No request is under way, and no slot of the pool is lost; the background engine's thread may take a moment."""
+    deadline = time.monotonic() + 5
+    while True:
+        statistics = client.statistics()
+        is_idle = statistics["requests_in_flight"] == statistics["requests_waiting"] == 0
+        if is_idle and statistics["connections_open"] == statistics["connections_idle"]:
+            return
+        assert time.monotonic() < deadline, statistics
+        time.sleep(0.001)
 
 
 each_kind = pytest.mark.parametrize(
