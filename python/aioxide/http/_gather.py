@@ -225,7 +225,7 @@ def gather(
     headers: HeaderTypes | None = None,
     timeout: TimeoutTypes | UseClientDefault = USE_CLIENT_DEFAULT,
 ) -> Gather:
-    """As `AsyncClient.gather_get`, each URL asked once, in Rust, for a caller who sees to redirects and retries himself.
+    """As `AsyncClient.gather_get`, each URL asked once, in Rust, for a caller who sees to redirects and retries.
 
     NotImplementedError where more is to be decided than Rust can.
     """
