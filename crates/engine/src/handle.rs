@@ -267,6 +267,7 @@ impl LoopHandle {
                 self.0.leftover.note(event.token);
                 None
             }
+            Dispatch::Unwanted => None,
             Dispatch::Host(key, readiness) => Some((key, readiness)),
             Dispatch::Wake(wakers) => {
                 wakers.into_iter().flatten().for_each(Waker::wake);

@@ -61,8 +61,10 @@ struct AsyncState {
 /// What an event means.
 #[derive(Debug)]
 pub enum Dispatch {
-    /// The source is gone: nobody is meant.
+    /// The source is gone, or watches nothing any more: the kernel should not report it again.
     Stale,
+    /// The source is ready for something that it does not watch.
+    Unwanted,
     /// A host source is ready for something it watches.
     Host(SourceKey, Readiness),
     /// Futures wait for it: wake them, once the registry is no longer borrowed.
@@ -209,7 +211,11 @@ impl Registry {
                     writable: readiness.writable && interest.writable,
                     closed: readiness.closed,
                 };
-                if readiness.readable || readiness.writable { Dispatch::Host(key, readiness) } else { Dispatch::Stale }
+                match *interest {
+                    Interest::NONE => Dispatch::Stale,
+                    _ if readiness.readable || readiness.writable => Dispatch::Host(key, readiness),
+                    _ => Dispatch::Unwanted,
+                }
             }
             Kind::Async(state) => {
                 state.ready.readable |= readiness.readable;
@@ -329,5 +335,9 @@ mod tests {
         let both = Readiness { readable: true, writable: true, closed: false };
         let Dispatch::Host(_, readiness) = registry.dispatch(key.token(), both) else { panic!("a host event") };
         assert_eq!(readiness, Readiness { readable: false, writable: true, closed: false });
+        let readable = Readiness { writable: false, ..both };
+        assert!(matches!(registry.dispatch(key.token(), readable), Dispatch::Unwanted));
+        registry.set_interest(Some(&epoll), key, Interest::NONE).unwrap();
+        assert!(matches!(registry.dispatch(key.token(), both), Dispatch::Stale));
     }
 }
