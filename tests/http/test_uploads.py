@@ -365,7 +365,7 @@ def test_progress(runner: asyncio.Runner, url: str) -> None:
     def check(total: int | None) -> None:
         assert [done for done, _ in up] == sorted(done for done, _ in up)
         assert up[-1] == (300_000, total)
-        assert len(up) > 3
+        assert len(up) > 1  # a busy machine tells of several pieces at once
         # The echo is longer than what it echoes.
         assert down[-1][0] == down[-1][1] and down[-1][0] > 300_000
         up.clear()

@@ -16,7 +16,7 @@ from ._content import RequestContent, RequestData
 from ._cookies import Cookies, CookieTypes
 from ._core import user_agent
 from ._decoders import SUPPORTED
-from ._exceptions import TooManyRedirects, TransportError
+from ._exceptions import StreamConsumed, TooManyRedirects, TransportError
 from ._headers import Headers, HeaderTypes, RawHeaders
 from ._multipart import RequestFiles
 from ._plain import Plain
@@ -423,6 +423,9 @@ class BaseClient:
                 if not follow_redirects:
                     response.next_request = following
                     return response
+                # Said before anything is sent: a server that hangs up meanwhile would hide it.
+                if getattr(following._stream, "is_used_up", False):
+                    raise StreamConsumed
                 yield "read", response, None
             except BaseException:
                 yield "close", response, None

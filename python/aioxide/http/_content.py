@@ -64,11 +64,11 @@ class IteratorByteStream(SyncByteStream):
 
     def __init__(self, stream: Iterable[bytes]) -> None:
         self._pieces = stream
-        self._used_up = False
+        self.is_used_up = False
         self._file_start: int | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        if self._used_up:
+        if self.is_used_up:
             raise StreamConsumed
         pieces: Any = self._pieces
         if hasattr(pieces, "read"):
@@ -76,7 +76,7 @@ class IteratorByteStream(SyncByteStream):
             self._find_start(pieces)
             yield from read_pieces(pieces)
             return
-        self._used_up = iter(pieces) is pieces
+        self.is_used_up = iter(pieces) is pieces
         yield from pieces
 
     def _find_start(self, file: Any) -> None:
@@ -86,7 +86,7 @@ class IteratorByteStream(SyncByteStream):
             else:
                 file.seek(self._file_start)
         except (AttributeError, OSError):
-            self._used_up = True
+            self.is_used_up = True
 
 
 class SegmentedBody(SyncByteStream, AsyncByteStream):
@@ -97,12 +97,12 @@ class SegmentedBody(SyncByteStream, AsyncByteStream):
 
     def __init__(self, segments: list[Segment]) -> None:
         self._segments = segments
-        self._used_up = False
+        self.is_used_up = False
         lengths = [len(each) if isinstance(each, bytes) else _length_of_all(each) for each in segments]
         self.length = None if None in lengths else sum(length for length in lengths if length is not None)
 
     def __iter__(self) -> Iterator[bytes]:
-        if self._used_up:
+        if self.is_used_up:
             raise StreamConsumed
         for segment in self._segments:
             if isinstance(segment, bytes):
@@ -111,7 +111,7 @@ class SegmentedBody(SyncByteStream, AsyncByteStream):
             try:
                 segment.seek(0)
             except (AttributeError, OSError):  # a pipe
-                self._used_up = True
+                self.is_used_up = True
             yield from read_pieces(segment)
 
     async def __aiter__(self) -> Any:
@@ -132,13 +132,13 @@ class AsyncIteratorByteStream(AsyncByteStream):
 
     def __init__(self, stream: AsyncIterable[bytes]) -> None:
         self._pieces = stream
-        self._used_up = False
+        self.is_used_up = False
 
     async def __aiter__(self) -> Any:
-        if self._used_up:
+        if self.is_used_up:
             raise StreamConsumed
         pieces = self._pieces
-        self._used_up = pieces.__aiter__() is pieces
+        self.is_used_up = pieces.__aiter__() is pieces
         read = getattr(pieces, "aread", None)
         if read is not None:
             while piece := await read(_FILE_PIECE_BYTES):

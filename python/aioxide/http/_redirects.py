@@ -37,7 +37,7 @@ def redirected_request(response: Response, cookies: Cookies) -> Request:
         url,
         headers=Headers._adopt(fields),
         content=request._content if keeps_body and request._content else None,
-        # A stream that was sent cannot be sent again, and says so when it is read.
+        # One that was sent and cannot be sent again says so when it is read.
         stream=request._stream if keeps_body and request._content is None else None,
         extensions=request.extensions,
     )

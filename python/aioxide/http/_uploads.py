@@ -36,13 +36,15 @@ class Source:
         self.length = int(announced) if announced.isascii() and announced.isdigit() else None
         self.upload: Upload = Upload(self.length)
         self.progress: Progress | None = request.extensions.get("upload_progress")
+        self._reported = -1
         self.request = request
         self.stream: Any = request._stream if request._content is None else _Cut(request._content)
 
     def report(self) -> None:
-        """Say how much the connection has taken."""
-        if self.progress is not None:
-            self.progress(self.upload.taken, self.length)
+        """Say how much the connection has taken, if that was not said yet."""
+        if self.progress is not None and (taken := self.upload.taken) != self._reported:
+            self._reported = taken
+            self.progress(taken, self.length)
 
 
 class _Cut(ByteStream):
@@ -200,7 +202,8 @@ class _StillSending:
                 raise
             raise problem from None
         if not piece:
-            self._uploading.cancel()
+            # The answer is whole: what the body's source may still fail with changes nothing.
+            await self._uploading.stop()
         return piece
 
     def close(self) -> None:

@@ -143,7 +143,7 @@ def upload_blocking(
     """The core's answer to a request whose body is sent as it is read; `pieces` are read instead, if given."""
     uploading = BlockingUpload(request, pieces)
     try:
-        return core.fetch_blocking(
+        answer = core.fetch_blocking(
             request.method,
             url,
             request.headers._list,
@@ -152,6 +152,9 @@ def upload_blocking(
             produce=uploading,
             **terms(request),
         )
+        # The answer may have come together with the news that the last piece was taken.
+        uploading.report()
+        return answer
     finally:
         uploading.close()
 
