@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import signal
@@ -126,7 +127,7 @@ def test_a_recording_decorates(tmp_path: Path) -> None:
 
     assert call(3) == 3 and call(4) == 4
     assert aioxide.run(coroutine(number=5)) == 5
-    assert asyncio.iscoroutinefunction(coroutine) and call.__name__ == "call"
+    assert inspect.iscoroutinefunction(coroutine) and call.__name__ == "call"
     assert any(lane["name"] == "inner sleep" for lane in json.loads((tmp_path / "coroutine.json").read_text())["lanes"])
     assert json.loads((tmp_path / "calls.json").read_text())["slices"]
 
