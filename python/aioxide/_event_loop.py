@@ -392,10 +392,16 @@ class EventLoop(_native.Loop, ChildrenMixin):
                 ssl_handshake_timeout=ssl_handshake_timeout,
                 ssl_shutdown_timeout=ssl_shutdown_timeout,
             )
+        # Debug mode tells of each connection, and why one was not made.
+        is_native = not sslcontext and not self._debug
         for _ in range(backlog + 1):
             if sock.fileno() == -1:
                 return  # the last connection's protocol factory has closed the server
             try:
+                if is_native:
+                    if _native.accept_connection(self, sock, protocol_factory, server, given):
+                        continue
+                    return
                 accepted = self._accept(sock)
             except ConnectionAbortedError:
                 continue

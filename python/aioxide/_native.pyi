@@ -37,6 +37,7 @@ __all__ = [
     "Upload",
     "WebSocketOperation",
     "__version__",
+    "accept_connection",
     "add_loop_methods",
     "add_stream_methods",
     "are_plain_urls",
@@ -251,6 +252,14 @@ class StreamOperation(Coroutine[Any, Any, bytes]):
 
 def add_loop_methods(loop_class: type[Loop]) -> None: ...
 def add_stream_methods(reader: type[asyncio.StreamReader], protocol: type[asyncio.StreamReaderProtocol]) -> None: ...
+
+def accept_connection(
+    event_loop: Loop,
+    listener: socket.socket,
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    server: Any,
+    context: contextvars.Context | None,
+) -> bool: ...
 
 @final
 class SocketTransport:

@@ -60,6 +60,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(streams::add_stream_methods, module)?)?;
     module.add_class::<transport::SocketTransport>()?;
     raw::add_finalizer(&module.py().get_type::<transport::SocketTransport>())?;
+    module.add_function(wrap_pyfunction!(transport::accept_connection, module)?)?;
     module.add_class::<tls::TlsTransport>()?;
     raw::add_finalizer(&module.py().get_type::<tls::TlsTransport>())?;
     module.add_function(wrap_pyfunction!(build_info::build_facts, module)?)?;

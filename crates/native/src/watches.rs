@@ -25,8 +25,8 @@ pub use sockets::wake;
 
 /// Why a descriptor is watched.
 enum Watch {
-    /// For callbacks and operations that wait for readiness.
-    Waiting(Waiting),
+    /// For callbacks and operations that wait for readiness. Boxed, since there are more transports than these.
+    Waiting(Box<Waiting>),
     /// For a transport, which keeps it alive: a connection lives as long as its loop, not as its last reference.
     Transport(Owner),
 }
@@ -208,7 +208,7 @@ impl Watches {
                 None => {
                     let interest = if for_reading { Interest::READABLE } else { Interest::WRITABLE };
                     let key = handles.add_host_source(fd, interest, Trigger::Level)?;
-                    let mut waiting = Waiting::new(fd, None);
+                    let mut waiting = Box::new(Waiting::new(fd, None));
                     waiting.file = file;
                     *waiting.place(for_reading) = waiter;
                     watches.insert(key, fd, Watch::Waiting(waiting));

@@ -220,6 +220,14 @@ pub fn local_addr(socket: RawFd) -> io::Result<SocketAddr> {
     to_std(rustix::net::getsockname(borrow(socket)?)?).ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
+/// The address of a connected socket's peer.
+///
+/// # Errors
+/// What `getpeername(2)` says, or `Unsupported` for a socket that is not IP.
+pub fn peer_addr(socket: RawFd) -> io::Result<SocketAddr> {
+    rustix::net::getpeername(borrow(socket)?)?.and_then(to_std).ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
 fn to_std(address: SocketAddrAny) -> Option<SocketAddr> {
     SocketAddr::try_from(address).ok()
 }

@@ -25,7 +25,7 @@ use crate::address::{IpFamily, PeerTuples};
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::raw::{self, Made};
-use crate::transport::{Life, Transport};
+use crate::transport::{Life, Transport, shown_of};
 use crate::watches::{Owner, Watching};
 
 /// A datagram socket, as `asyncio` transports are: made by the loop, used by a protocol.
@@ -81,8 +81,8 @@ impl Transport for DatagramTransport {
         self.fd
     }
 
-    fn extra(&self) -> &Py<PyDict> {
-        &self.extra
+    fn shown(&self, py: Python<'_>) -> Py<PyAny> {
+        shown_of(self.extra.bind(py))
     }
 
     fn owner(slf: &Bound<'_, Self>) -> Owner {

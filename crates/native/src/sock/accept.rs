@@ -13,11 +13,35 @@ use super::attempt::is_plain;
 use crate::address::{self, IpFamily};
 use crate::errors::{os_error, would_block};
 
-/// Takes the connection that has waited longest: `(socket, address)`, as `socket.accept()` gives it, but the socket
-/// does not block. `None` when none waits.
+/// The address of an accepted connection's peer.
+pub enum Peer<'py> {
+    /// An IP address that is written without asking the system.
+    Ip(SocketAddr),
+    /// As the socket gave it.
+    Other(Bound<'py, PyAny>),
+}
+
+impl<'py> Peer<'py> {
+    /// The address as Python has it.
+    pub fn into_object(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Ip(address) => Ok(address::to_tuple(py, address)?.into_any()),
+            Self::Other(address) => Ok(address),
+        }
+    }
+}
+
+/// As `socket.accept()`: `(socket, address)`, but the socket does not block. `None` when no connection waits.
+pub fn accept<'py>(listener: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = listener.py();
+    let Some((sock, peer)) = accept_socket(listener)? else { return Ok(None) };
+    Ok(Some((sock, peer.into_object(py)?).into_pyobject(py)?.into_any()))
+}
+
+/// Takes the connection that has waited longest: its socket, which does not block. `None` when none waits.
 ///
 /// A plain `socket.socket` is not asked, which would make two enums of numbers, and an exception where none waits.
-pub fn accept<'py>(listener: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+pub fn accept_socket<'py>(listener: &Bound<'py, PyAny>) -> PyResult<Option<(Bound<'py, PyAny>, Peer<'py>)>> {
     let py = listener.py();
     let Some((family, kind, proto)) = numbers(listener)? else { return accept_by_method(listener) };
     let fd: RawFd = listener.call_method0(intern!(py, "fileno"))?.extract()?;
@@ -28,11 +52,11 @@ pub fn accept<'py>(listener: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, P
     // Told by its type, as socket(2) is, that it does not block.
     let sock = listener.get_type().call1((family, kind | libc::SOCK_NONBLOCK, proto, accepted.as_raw_fd()))?;
     let _now_its = accepted.into_raw_fd();
-    let address = match peer.filter(is_named_alike) {
-        Some(peer) => address::to_tuple(py, peer)?.into_any(),
-        None => sock.call_method0(intern!(py, "getpeername"))?,
+    let peer = match peer.filter(is_named_alike) {
+        Some(peer) => Peer::Ip(peer),
+        None => Peer::Other(sock.call_method0(intern!(py, "getpeername"))?),
     };
-    Ok(Some((sock, address).into_pyobject(py)?.into_any()))
+    Ok(Some((sock, peer)))
 }
 
 /// Whether an address is written without asking the system, which knows the names of scopes.
@@ -40,12 +64,13 @@ pub fn is_named_alike(address: &SocketAddr) -> bool {
     !matches!(address, SocketAddr::V6(address) if address.scope_id() != 0)
 }
 
-fn accept_by_method<'py>(listener: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+fn accept_by_method<'py>(listener: &Bound<'py, PyAny>) -> PyResult<Option<(Bound<'py, PyAny>, Peer<'py>)>> {
     let py = listener.py();
     match listener.call_method0(intern!(py, "accept")) {
         Ok(accepted) => {
-            accepted.get_item(0)?.call_method1(intern!(py, "setblocking"), (false,))?;
-            Ok(Some(accepted))
+            let sock = accepted.get_item(0)?;
+            sock.call_method1(intern!(py, "setblocking"), (false,))?;
+            Ok(Some((sock, Peer::Other(accepted.get_item(1)?))))
         }
         Err(error) if would_block(py, &error) => Ok(None),
         Err(error) => Err(error),

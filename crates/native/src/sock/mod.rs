@@ -12,7 +12,7 @@ mod datagrams;
 mod methods;
 mod operation;
 
-pub use accept::is_named_alike;
+pub use accept::{Peer, accept_socket, is_named_alike};
 pub use attempt::is_plain;
 pub use methods::add_methods;
 pub use operation::SocketOperation;

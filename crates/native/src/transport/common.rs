@@ -98,8 +98,8 @@ pub trait Transport: Watching {
 
     fn fd(&self) -> RawFd;
 
-    /// What `get_extra_info` answers from.
-    fn extra(&self) -> &Py<PyDict>;
+    /// What a warning shows in the place of a transport that is being freed.
+    fn shown(&self, py: Python<'_>) -> Py<PyAny>;
 
     /// The transport, as jobs and watches hold it.
     fn owner(slf: &Bound<'_, Self>) -> Owner;
@@ -386,11 +386,9 @@ pub trait Transport: Watching {
         Python::attach(|py| {
             // Finalizers must leave the exception that is being handled alone.
             let pending = PyErr::take(py);
-            // A transport that is being freed cannot be named as the warning's source. The socket that it shows can: it
-            // was allocated at the same place, which is what tracemalloc is asked for.
-            let extra = self.extra().bind(py);
-            let shown = extra.get_item(intern!(py, "socket")).ok().flatten();
-            let source = shown.unwrap_or_else(|| extra.clone().into_any());
+            // A transport that is being freed cannot be named as the warning's source. Its socket can: it was allocated
+            // for it, and where that was is what tracemalloc is asked for.
+            let source = self.shown(py).into_bound(py);
             let message = format!("unclosed transport <{} fd={}>", Self::CLASS, self.fd());
             if let Err(error) = raw::warn_of_resource(&source, &message) {
                 error.write_unraisable(py, None);

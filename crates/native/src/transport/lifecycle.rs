@@ -1,19 +1,15 @@
 //! The begin of a connection, and what is left to do at its end.
 
 use aioxide::driver::socket;
-use pyo3::exceptions::{PyConnectionError, PyOSError};
+use pyo3::exceptions::PyConnectionError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
 
 use super::common::{Life, Transport, settle};
-use super::{Receiver, SocketTransport, State};
-use crate::address;
+use super::{Facts, Receiver, SocketTransport, State};
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
 use crate::raw::{self, Made, SocketLayout};
-use crate::sock::{is_named_alike, is_plain};
 
 /// Whether `asyncio.Server` wants to know which transport comes and goes (3.13), not only how many.
 fn server_knows_transports(py: Python<'_>) -> bool {
@@ -27,7 +23,7 @@ impl SocketTransport {
         sock: &Bound<'py, PyAny>,
         protocol: &Bound<'py, PyAny>,
         waiter: Option<Bound<'py, PyAny>>,
-        extra: Option<&Bound<'py, PyDict>>,
+        facts: Facts,
         server: Option<Bound<'py, PyAny>>,
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
@@ -42,7 +38,7 @@ impl SocketTransport {
             event_loop: event_loop.clone().unbind(),
             fd,
             layout: SocketLayout::of(sock, fd)?,
-            extra: describe(sock, extra)?.unbind(),
+            facts,
             owns_context: context.is_some(),
             context: context.map_or_else(|| raw::copy_context(py), |context| Ok(context.unbind()))?,
             state: GilCell::new(State {
@@ -113,38 +109,6 @@ impl SocketTransport {
             }
         }
         Ok(())
-    }
-}
-
-/// What `get_extra_info` answers from.
-pub fn describe<'py>(sock: &Bound<'py, PyAny>, extra: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyDict>> {
-    static TRANSPORT_SOCKET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = sock.py();
-    let described = extra.map_or_else(|| Ok(PyDict::new(py)), PyDictMethods::copy)?;
-    let class = TRANSPORT_SOCKET
-        .get_or_try_init(py, || PyResult::Ok(py.import("asyncio.trsock")?.getattr("TransportSocket")?.unbind()))?;
-    described.set_item(intern!(py, "socket"), class.bind(py).call1((sock,))?)?;
-    for (key, method) in
-        [(intern!(py, "sockname"), intern!(py, "getsockname")), (intern!(py, "peername"), intern!(py, "getpeername"))]
-    {
-        if key == "sockname" || !described.contains(key)? {
-            let known = if key == "sockname" && is_plain(sock)? { own_address(sock)? } else { None };
-            let address = match known.map_or_else(|| sock.call_method0(method), Ok) {
-                Err(error) if error.is_instance_of::<PyOSError>(py) => py.None().into_bound(py),
-                other => other?,
-            };
-            described.set_item(key, address)?;
-        }
-    }
-    Ok(described)
-}
-
-/// A plain socket's own address, if it is an IP address that is written without asking the system.
-fn own_address<'py>(sock: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let fd = sock.call_method0(intern!(sock.py(), "fileno"))?.extract()?;
-    match socket::local_addr(fd).ok().filter(is_named_alike) {
-        Some(address) => Ok(Some(address::to_tuple(sock.py(), address)?.into_any())),
-        None => Ok(None),
     }
 }
 

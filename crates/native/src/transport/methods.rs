@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::{SocketTransport, State, Transport};
+use super::{Facts, SocketTransport, State, Transport};
 use crate::errors::os_error;
 use crate::event_loop::Loop;
 
@@ -26,7 +26,8 @@ impl SocketTransport {
         server: Option<Bound<'_, PyAny>>,
         context: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<Self>> {
-        Self::open(event_loop, sock, protocol, waiter, extra, server, context).map(Bound::unbind)
+        let facts = Facts::of(sock, extra)?;
+        Self::open(event_loop, sock, protocol, waiter, facts, server, context).map(Bound::unbind)
     }
 
     /// Sends data; never blocks, keeps what the socket does not take.
@@ -114,7 +115,7 @@ impl SocketTransport {
         name: &Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Ok(self.extra.bind(py).get_item(name)?.or(default))
+        Ok(self.facts.dict(py)?.get_item(name)?.or(default))
     }
 
     /// The protocol is held back above `high` bytes and released at `low`.
@@ -164,8 +165,8 @@ impl SocketTransport {
     }
 
     #[getter(_extra)]
-    fn extra(&self, py: Python<'_>) -> Py<PyDict> {
-        self.extra.clone_ref(py)
+    fn extra(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
+        self.facts.dict(py).map(Bound::unbind)
     }
 
     #[getter(_sock)]

@@ -2,9 +2,12 @@
 //!
 //! Data's way in: `on_ready` → [`reading`] → `protocol.data_received`. Its way out: `transport.write` → [`writing`] →
 //! the socket, and what does not fit waits in the engine's `WriteBuffer` for `on_ready`. The life of a connection from
-//! `connection_made` to `connection_lost` is in [`lifecycle`], and what datagrams share of it in [`common`].
+//! `connection_made` to `connection_lost` is in [`lifecycle`], a server's connections begin in [`accepting`], and what
+//! datagrams share of it is in [`common`].
 
+mod accepting;
 mod common;
+mod facts;
 mod lifecycle;
 mod methods;
 mod reading;
@@ -18,10 +21,11 @@ use aioxide::transport::WriteBuffer;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyBytes;
 
+pub use accepting::accept_connection;
 pub use common::{Life, Transport, TransportJob, marks};
-pub use lifecycle::describe;
+pub use facts::{Facts, describe, shown_of};
 
 use crate::event_loop::Loop;
 use crate::gil_cell::GilCell;
@@ -56,7 +60,7 @@ pub struct SocketTransport {
     event_loop: Py<Loop>,
     fd: RawFd,
     layout: SocketLayout,
-    extra: Py<PyDict>,
+    facts: Facts,
     /// The context in which the protocol hears of what happens.
     context: Py<PyAny>,
     /// Whether `context` was given, so that it is the connection's own: the protocol then hears of everything in it.
@@ -146,8 +150,8 @@ impl Transport for SocketTransport {
         self.fd
     }
 
-    fn extra(&self) -> &Py<PyDict> {
-        &self.extra
+    fn shown(&self, py: Python<'_>) -> Py<PyAny> {
+        self.facts.shown(py)
     }
 
     fn owner(slf: &Bound<'_, Self>) -> Owner {
@@ -203,7 +207,7 @@ impl SocketTransport {
             return Ok(());
         }
         visit.call(&self.event_loop)?;
-        visit.call(&self.extra)?;
+        self.facts.traverse(visit)?;
         visit.call(&self.context)?;
         let Some(state) = self.state.try_borrow_in_gc() else { return Ok(()) };
         state.life.traverse(visit)?;

@@ -86,7 +86,7 @@ impl Watches {
             });
             let interest = if for_reading { Interest::READABLE } else { Interest::WRITABLE };
             let key = handles.add_host_source(fd, interest, Trigger::Edge)?;
-            let mut waiting = Waiting::new(fd, Some(KeptSocket { object, interest }));
+            let mut waiting = Box::new(Waiting::new(fd, Some(KeptSocket { object, interest })));
             *waiting.place(for_reading) = Some(Waiter::Future(future.clone().unbind()));
             watches.insert(key, fd, Watch::Waiting(waiting));
             closed
@@ -159,8 +159,8 @@ impl Watches {
         let kept: Vec<_> = {
             let watches = event_loop.get().watches.borrow(py);
             let kept = |entry: &super::Entry| match &entry.1 {
-                Watch::Waiting(Waiting { fd, socket: Some(kept), .. }) => Some((*fd, kept.object.clone_ref(py))),
-                _ => None,
+                Watch::Waiting(waiting) => waiting.socket.as_ref().map(|kept| (waiting.fd, kept.object.clone_ref(py))),
+                Watch::Transport(_) => None,
             };
             watches.by_key.iter().flatten().filter_map(kept).collect()
         };
@@ -172,14 +172,15 @@ impl Watches {
 
     fn kept(&self, py: Python<'_>, fd: RawFd) -> Option<Py<PyWeakrefReference>> {
         match self.get(self.key_of(fd)?)? {
-            Watch::Waiting(Waiting { socket: Some(kept), .. }) => Some(kept.object.clone_ref(py)),
-            _ => None,
+            Watch::Waiting(waiting) => waiting.socket.as_ref().map(|kept| kept.object.clone_ref(py)),
+            Watch::Transport(_) => None,
         }
     }
 
     fn wake_all(py: Python<'_>, watch: Option<super::Entry>) -> PyResult<()> {
         let Some((_, Watch::Waiting(waiting))) = watch else { return Ok(()) };
-        for waiter in [waiting.reader, waiting.writer].into_iter().flatten() {
+        let Waiting { reader, writer, .. } = *waiting;
+        for waiter in [reader, writer].into_iter().flatten() {
             if let Waiter::Future(future) = waiter {
                 wake(future.bind(py))?;
             }
