@@ -22,6 +22,7 @@ const STDLIB_CHUNK_BYTES: usize = 64 * 1024;
 /// What a record may add to its plaintext of at most 16 KiB.
 const RECORD_OVERHEAD_BYTES: usize = 64;
 const RECORD_BYTES: usize = 16 * 1024;
+const HEADER_BYTES: usize = 5;
 
 /// How ciphertext and plaintext reach the library.
 enum Engine {
@@ -35,6 +36,8 @@ struct Direct {
     ssl: SslRef,
     warmth: Warmth,
     pipes: Pipes,
+    /// So much of the peer's first record was read, up to its header.
+    heard: usize,
     /// The `_ssl._SSLSocket`, which keeps the `SSL` alive: the last to go.
     inner: Py<PyAny>,
 }
@@ -77,7 +80,7 @@ impl Session {
         if unsafe { proved.libssl.attach(ssl, pipes.clone()) }.is_err() {
             return Self::stdlib(wanted);
         }
-        let direct = Direct { proved, ssl, warmth: Warmth::new(ssl), pipes, inner: inner.unbind() };
+        let direct = Direct { proved, ssl, warmth: Warmth::new(ssl), pipes, heard: 0, inner: inner.unbind() };
         Ok(Self { object: object.unbind(), engine: Engine::Libssl(direct) })
     }
 
@@ -192,15 +195,25 @@ impl tls::Session for Session {
     }
 
     fn handshake(&mut self) -> PyResult<Progress> {
-        if let Engine::Libssl(Direct { proved, ssl, warmth, .. }) = &self.engine {
-            // SAFETY: as in `feed`; `inner` keeps the SSL alive.
-            let outcome = warmth.while_busy(|| unsafe { proved.libssl.handshake(*ssl) });
-            if outcome == Outcome::Waiting {
-                return Ok(Progress::Waiting);
+        let waiting = self.input_len();
+        if let Engine::Libssl(Direct { proved, ssl, warmth, heard, .. }) = &self.engine {
+            // Where the peer's first record is none of TLS, libssl (since 3.2) fails without having failed for good:
+            // asked once more, as below, it would wait for the rest of that record. So `SSLObject` reads its header.
+            if waiting == 0 || *heard >= HEADER_BYTES {
+                // SAFETY: as in `feed`; `inner` keeps the SSL alive.
+                let outcome = warmth.while_busy(|| unsafe { proved.libssl.handshake(*ssl) });
+                if outcome == Outcome::Waiting {
+                    return Ok(Progress::Waiting);
+                }
             }
         }
         // It is asked even where libssl has done all, since callbacks may have failed; and it knows what to raise.
-        self.step("do_handshake")
+        let progress = self.step("do_handshake");
+        let read = waiting.saturating_sub(self.input_len());
+        if let Engine::Libssl(direct) = &mut self.engine {
+            direct.heard += read;
+        }
+        progress
     }
 
     fn read(&mut self, room: &mut [MaybeUninit<u8>]) -> PyResult<Input> {
