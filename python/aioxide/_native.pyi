@@ -252,7 +252,6 @@ class StreamOperation(Coroutine[Any, Any, bytes]):
 
 def add_loop_methods(loop_class: type[Loop]) -> None: ...
 def add_stream_methods(reader: type[asyncio.StreamReader], protocol: type[asyncio.StreamReaderProtocol]) -> None: ...
-
 def accept_connection(
     event_loop: Loop,
     listener: socket.socket,
