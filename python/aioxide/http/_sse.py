@@ -120,7 +120,8 @@ class EventDecoder:
 
 
 def _bytes_of(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
+    # Some of Python's codecs give lone surrogates.
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
 
 
 def _is_plain(text: str) -> bool:
