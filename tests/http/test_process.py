@@ -124,6 +124,22 @@ async def main():
 asyncio.Runner(loop_factory={factory}).run(main())
 print("left")
 """,
+        # Daemon threads that wait for answers while the interpreter takes its time to exit.
+        """
+client = http.Client()
+def stream():
+    with client.stream("GET", url + "/delay/3000") as response:
+        response.read()
+for work in (stream, stream, lambda: client.get(url + "/delay/3000")):
+    threading.Thread(target=work, daemon=True).start()
+class Slow:
+    sleep = staticmethod(time.sleep)
+    def __del__(self):
+        self.sleep(0.5)
+sys.kept = Slow()
+time.sleep(0.2)
+print("left", flush=True)
+""",
     ],
 )
 @pytest.mark.parametrize("factory", ["asyncio.new_event_loop", "aioxide.new_event_loop"])

@@ -6,7 +6,7 @@
 //! the interpreter. So while our code runs, the thread has a cleanup routine that comes before the first frame is
 //! unwound, and it waits there as newer Pythons do. Other C libraries unwind nothing.
 
-/// Runs `run`, which may call Python, in a thread that Python may have to end meanwhile.
+/// Runs `run`, which may call Python or attach to it, in a thread that Python may have to end meanwhile.
 #[cfg(any(Py_3_14, not(target_env = "gnu")))]
 pub fn outlived<R>(run: impl FnOnce() -> R) -> R {
     run()
@@ -58,7 +58,7 @@ mod by_cleanup {
         }
     }
 
-    /// Runs `run`, which may call Python, in a thread that Python may have to end meanwhile.
+    /// Runs `run`, which may call Python or attach to it, in a thread that Python may have to end meanwhile.
     pub fn outlived<R>(run: impl FnOnce() -> R) -> R {
         // glibc runs a routine once the frame is left that its buffer lies in. A buffer outside of the stack belongs to
         // no frame, so its routine comes before all frames.

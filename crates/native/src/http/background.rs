@@ -12,6 +12,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::outbox::{Outbox, Outcome};
+use crate::thread_end;
 
 type Call = Box<dyn FnOnce() + Send>;
 
@@ -184,7 +185,7 @@ fn start(exiting: &Arc<Exiting>) -> std::io::Result<RemoteScheduler<Call>> {
         if started.send(Ok(scheduler)).is_ok() {
             // It is never stopped, and callbacks of Rust raise nothing: only a foreign close of the loop's descriptor
             // ends it, and then nothing can be saved.
-            let _ = event_loop.run(&Callbacks);
+            let _ = thread_end::outlived(|| event_loop.run(&Callbacks));
         }
         HERE.set(None);
     })?;

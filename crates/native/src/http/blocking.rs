@@ -13,6 +13,7 @@ use aioxide::{EventLoop, Host, LoopHandle, Readiness, RunError};
 use pyo3::prelude::*;
 
 use crate::host::detached;
+use crate::thread_end;
 
 /// In the main thread a wait ends this often, should a signal have come just before it began.
 const SIGNAL_CHECK: Duration = Duration::from_millis(100);
@@ -39,7 +40,7 @@ impl Host for Blocking {
     fn park<R>(&self, wait: impl FnOnce() -> R) -> PyResult<R> {
         // A call of Python turns this loop, so the thread is attached; attaching again gives the token.
         Python::attach(|py| {
-            let result = detached(py, wait);
+            let result = thread_end::outlived(|| detached(py, wait));
             py.check_signals()?;
             Ok(result)
         })

@@ -14,6 +14,7 @@ use super::answer::{Answer, RawResponse};
 use super::{background, convert};
 use crate::event_loop::Loop;
 use crate::host::Job;
+use crate::thread_end;
 
 /// A blocked thread looks for signals this often, should one come just before it blocks.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
@@ -256,11 +257,12 @@ impl Slot {
     pub fn wait_until(&self, py: Python<'_>, deadline: Option<Instant>) -> PyResult<Option<Outcome>> {
         loop {
             let left = deadline.map_or(SIGNAL_CHECK, |deadline| deadline.saturating_duration_since(Instant::now()));
-            let outcome = py.detach(|| {
+            let wait = || {
                 let guard = lock(&self.outcome);
                 let waited = self.filled.wait_timeout_while(guard, left.min(SIGNAL_CHECK), |outcome| outcome.is_none());
                 waited.unwrap_or_else(PoisonError::into_inner).0.take()
-            });
+            };
+            let outcome = thread_end::outlived(|| py.detach(wait));
             if outcome.is_some() || left.is_zero() {
                 return Ok(outcome);
             }
