@@ -90,7 +90,17 @@ def _trust_store(trust_env: bool) -> tuple[str | None, str | None]:
         return file, None
     if trust_env and (folder := os.environ.get("SSL_CERT_DIR")):
         return None, folder
-    return _certifi_file(), None
+    file = _certifi_file()
+    return (file, None) if file or trust_env else _system_store()
+
+
+def _system_store() -> tuple[str | None, str | None]:
+    """The file and the folder that OpenSSL was built to look into; by itself it asks the environment first."""
+    import ssl
+
+    paths = ssl.get_default_verify_paths()
+    file, folder = paths.openssl_cafile, paths.openssl_capath
+    return file if os.path.isfile(file) else None, folder if os.path.isdir(folder) else None
 
 
 @cache
