@@ -427,4 +427,9 @@ class AsyncClient(AsyncVerbs, AsyncWebSocketOpening):
             await transport.__aexit__(exc_type, exc, traceback)
 
 
-AsyncClient._methods = (AsyncClient.request, AsyncClient.send, AsyncClient.build_request)
+AsyncClient._methods = (
+    AsyncClient.request,
+    AsyncClient.send,
+    AsyncClient.build_request,
+    AsyncClient._transport_for_url,
+)

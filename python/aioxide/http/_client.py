@@ -48,6 +48,9 @@ _FROM_CACHE = ("hit", "revalidated", "shared", "stale")
 _KNOWN_URLS_MAX = 256
 _KNOWN_URL_LENGTH_MAX = 1024
 
+# The methods that a plain request goes round.
+_GONE_ROUND = ("request", "send", "build_request", "_transport_for_url")
+
 
 class BaseClient:
     """Settings that every request of the client starts from. Requests may come from any thread and any loop at once."""
@@ -112,7 +115,7 @@ class BaseClient:
     _native_transport: type[Any]
     _is_native: Callable[[Any], bool]
     _methods: tuple[Any, ...]
-    """The class's own methods that a plain request goes round: `request`, `send` and `build_request`."""
+    """The class's own methods that a plain request goes round, see `_find_plain`."""
 
     def _mount(
         self, proxy: ProxyTypes | None, reads_env: bool, mounts: Mapping[str, Any] | None, native: dict[str, Any]
@@ -348,10 +351,8 @@ class BaseClient:
             or transport._retries
             or self._hedge_after is not None
             # Who replaced or overrode one of them expects it to be called.
-            or (cls.request, cls.send, cls.build_request) != self._methods  # type: ignore[attr-defined]
-            or "request" in own
-            or "send" in own
-            or "build_request" in own
+            or (cls.request, cls.send, cls.build_request, cls._transport_for_url) != self._methods  # type: ignore[attr-defined]
+            or not own.keys().isdisjoint(_GONE_ROUND)
         ):
             return None
         plain = self._plain

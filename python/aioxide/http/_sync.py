@@ -383,4 +383,4 @@ class Client(BlockingVerbs, WebSocketOpening):
             transport.__exit__(exc_type, exc, traceback)
 
 
-Client._methods = (Client.request, Client.send, Client.build_request)
+Client._methods = (Client.request, Client.send, Client.build_request, Client._transport_for_url)
