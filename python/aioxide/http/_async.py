@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from asyncio import _get_running_loop, sleep
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ._auth import AuthTypes
-from ._client import EventHook, Exchange, Step
+from ._client import EventHook, Exchange, Step, methods_gone_round
 from ._config import (
     DEFAULT_LIMITS,
     DEFAULT_MAX_REDIRECTS,
@@ -31,6 +31,7 @@ from ._query import QueryParamTypes
 from ._request import Request
 from ._response import Encoding, Response
 from ._retry import Retry
+from ._steps import carry_out_async
 from ._streams import AsyncBody
 from ._transports.base import AsyncBaseTransport
 from ._transports.default_async import AsyncHTTPTransport, is_native
@@ -283,19 +284,8 @@ class AsyncClient(AsyncVerbs, AsyncWebSocketOpening):
             return self._finish_plain(await self._send_one(request, stream))
         return await self._carry_out(self._exchange(request, chosen, follow), stream)
 
-    async def _carry_out(self, exchange: Exchange, stream: bool) -> Response:
-        try:
-            step = next(exchange)
-            while True:
-                try:
-                    result = await self._perform(step, stream)
-                except BaseException as error:  # noqa: BLE001 - the exchange decides, and raises it again
-                    step = exchange.throw(error)
-                else:
-                    step = exchange.send(result)
-        except StopIteration as stop:
-            response: Response = stop.value
-            return response
+    def _carry_out(self, exchange: Exchange, stream: bool) -> Awaitable[Response]:
+        return carry_out_async(exchange, lambda step: self._perform(step, stream))
 
     async def _perform(self, step: Step, stream: bool) -> Any:
         kind, subject, argument = step
@@ -427,9 +417,4 @@ class AsyncClient(AsyncVerbs, AsyncWebSocketOpening):
             await transport.__aexit__(exc_type, exc, traceback)
 
 
-AsyncClient._methods = (
-    AsyncClient.request,
-    AsyncClient.send,
-    AsyncClient.build_request,
-    AsyncClient._transport_for_url,
-)
+AsyncClient._methods = methods_gone_round(AsyncClient)

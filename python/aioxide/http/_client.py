@@ -7,6 +7,7 @@ yields steps, which the blocking client carries out on the calling thread and th
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from ._content import RequestContent, RequestData
 from ._cookies import Cookies, CookieTypes
 from ._core import user_agent
 from ._decoders import SUPPORTED
-from ._exceptions import StreamConsumed, TooManyRedirects, TransportError
+from ._exceptions import TooManyRedirects, TransportError
 from ._headers import Headers, HeaderTypes, RawHeaders
 from ._multipart import RequestFiles
 from ._plain import Plain
@@ -48,8 +49,9 @@ _FROM_CACHE = ("hit", "revalidated", "shared", "stale")
 _KNOWN_URLS_MAX = 256
 _KNOWN_URL_LENGTH_MAX = 1024
 
-# The methods that a plain request goes round.
+# The methods that a plain request goes round. Who replaced or overrode one of them expects it to be called.
 _GONE_ROUND = ("request", "send", "build_request", "_transport_for_url")
+methods_gone_round = attrgetter(*_GONE_ROUND)
 
 
 class BaseClient:
@@ -115,7 +117,7 @@ class BaseClient:
     _native_transport: type[Any]
     _is_native: Callable[[Any], bool]
     _methods: tuple[Any, ...]
-    """The class's own methods that a plain request goes round, see `_find_plain`."""
+    """The class's own `methods_gone_round`."""
 
     def _mount(
         self, proxy: ProxyTypes | None, reads_env: bool, mounts: Mapping[str, Any] | None, native: dict[str, Any]
@@ -340,7 +342,7 @@ class BaseClient:
 
     def _find_plain(self) -> Plain | None:
         """What plain requests start from; None while something has to be decided about each request."""
-        cls, own, transport = type(self), self.__dict__, self._transport
+        transport = self._transport
         if (
             self._closed
             or self._mounts
@@ -349,10 +351,8 @@ class BaseClient:
             or not self._is_plain(self.follow_redirects, self._auth)
             or not self._is_native(transport)
             or transport._retries
-            or self._hedge_after is not None
-            # Who replaced or overrode one of them expects it to be called.
-            or (cls.request, cls.send, cls.build_request, cls._transport_for_url) != self._methods  # type: ignore[attr-defined]
-            or not own.keys().isdisjoint(_GONE_ROUND)
+            or methods_gone_round(type(self)) != self._methods
+            or not self.__dict__.keys().isdisjoint(_GONE_ROUND)
         ):
             return None
         plain = self._plain
@@ -424,9 +424,6 @@ class BaseClient:
                 if not follow_redirects:
                     response.next_request = following
                     return response
-                # Said before anything is sent: a server that hangs up meanwhile would hide it.
-                if getattr(following._stream, "is_used_up", False):
-                    raise StreamConsumed
                 yield "read", response, None
             except BaseException:
                 yield "close", response, None

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ._auth import AuthTypes
-from ._client import EventHook, Exchange, Step
+from ._client import EventHook, Exchange, Step, methods_gone_round
 from ._config import (
     DEFAULT_LIMITS,
     DEFAULT_MAX_REDIRECTS,
@@ -29,6 +29,7 @@ from ._query import QueryParamTypes
 from ._request import Request
 from ._response import Encoding, Response
 from ._retry import Retry
+from ._steps import carry_out
 from ._streams import BlockingBody
 from ._transports.base import BaseTransport
 from ._transports.default import HTTPTransport, is_native
@@ -276,18 +277,7 @@ class Client(BlockingVerbs, WebSocketOpening):
         return self._carry_out(self._exchange(request, chosen, follow), stream)
 
     def _carry_out(self, exchange: Exchange, stream: bool) -> Response:
-        try:
-            step = next(exchange)
-            while True:
-                try:
-                    result = self._perform(step, stream)
-                except BaseException as error:  # noqa: BLE001 - the exchange decides, and raises it again
-                    step = exchange.throw(error)
-                else:
-                    step = exchange.send(result)
-        except StopIteration as stop:
-            response: Response = stop.value
-            return response
+        return carry_out(exchange, lambda step: self._perform(step, stream))
 
     def _perform(self, step: Step, stream: bool) -> Any:
         kind, subject, argument = step
@@ -383,4 +373,4 @@ class Client(BlockingVerbs, WebSocketOpening):
             transport.__exit__(exc_type, exc, traceback)
 
 
-Client._methods = (Client.request, Client.send, Client.build_request, Client._transport_for_url)
+Client._methods = methods_gone_round(Client)

@@ -8,7 +8,7 @@ from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, cast
 
 from ._content import AsyncByteStream, ByteStream, SyncByteStream
-from ._exceptions import RequestError
+from ._exceptions import RequestError, StreamConsumed
 
 if TYPE_CHECKING:
     from aioxide._native import RawResponse, Upload
@@ -39,6 +39,9 @@ class Source:
         self._reported = -1
         self.request = request
         self.stream: Any = request._stream if request._content is None else _Cut(request._content)
+        # Said before anything is sent: a server that hangs up meanwhile would hide it.
+        if getattr(self.stream, "is_used_up", False):
+            raise StreamConsumed
 
     def report(self) -> None:
         """Say how much the connection has taken, if that was not said yet."""

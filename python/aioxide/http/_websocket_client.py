@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -137,7 +137,7 @@ class AsyncWebSocketOpening(_Opening):
 
     if TYPE_CHECKING:
 
-        async def _carry_out(self, exchange: Exchange, stream: bool) -> Response: ...
+        def _carry_out(self, exchange: Exchange, stream: bool) -> Awaitable[Response]: ...
 
     async def _upgrade_one(self, request: Request, stream: bool) -> Response:
         from ._transports.default_async import is_native

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from asyncio import Task, _get_running_loop, gather, to_thread
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._exceptions import RequestError
+from .._steps import carry_out, carry_out_async
 from .._transports.trio import in_thread
-from .exchange import CacheExchange, Steps
+from .exchange import CacheExchange, Step, Steps
 
 if TYPE_CHECKING:
     from .._async import AsyncClient
@@ -25,61 +26,42 @@ _log = logging.getLogger("aioxide.http.cache")
 
 def send_blocking(client: Client, cache: Cache, request: Request, stream: bool) -> Response:
     """The response to the request, from the cache or by the client."""
-    steps = CacheExchange(cache, request, stream, client._receive).steps()
-    try:
-        step = next(steps)
-        while True:
-            kind, subject, argument = step
-            try:
-                if kind == "upstream":
-                    result: Any = client._send_upstream(subject, stream, argument)
-                elif kind == "store":
-                    result = cache.call_store(subject, argument)
-                elif kind == "wait":
-                    result = subject.wait(argument)
-                elif kind == "close":
-                    result = subject.close()
-                else:  # in the background: there is nothing that would carry it out
-                    subject.close()
-                    result = False
-            except BaseException as error:  # noqa: BLE001 - the exchange decides, and raises it again
-                step = steps.throw(error)
-            else:
-                step = steps.send(result)
-    except StopIteration as stop:
-        response: Response = stop.value
-        return response
+
+    def perform(step: Step) -> Any:
+        kind, subject, argument = step
+        if kind == "upstream":
+            return client._send_upstream(subject, stream, argument)
+        if kind == "store":
+            return cache.call_store(subject, argument)
+        if kind == "wait":
+            return subject.wait(argument)
+        subject.close()
+        # What was to be done in the background is not: there is nothing that would carry it out.
+        return kind == "close"
+
+    response: Response = carry_out(CacheExchange(cache, request, stream, client._receive).steps(), perform)
+    return response
 
 
 async def send_async(client: AsyncClient, cache: Cache, request: Request, stream: bool) -> Response:
     """The response to the request, from the cache or by the client."""
-    steps = CacheExchange(cache, request, stream, client._receive).steps()
-    return await _carry_out(client, cache, steps, stream)
+    return await _carry_out(client, cache, CacheExchange(cache, request, stream, client._receive).steps(), stream)
 
 
-async def _carry_out(client: AsyncClient, cache: Cache, steps: Steps, stream: bool) -> Response:
-    try:
-        step = next(steps)
-        while True:
-            kind, subject, argument = step
-            try:
-                if kind == "upstream":
-                    result: Any = await client._send_upstream(subject, stream, argument)
-                elif kind == "store":
-                    result = await cache.call_store_async(subject, argument)
-                elif kind == "wait":
-                    result = await _wait(subject, argument)
-                elif kind == "close":
-                    result = await subject.aclose()
-                else:
-                    result = _begin(client, cache, subject, argument)
-            except BaseException as error:  # noqa: BLE001 - the exchange decides, and raises it again
-                step = steps.throw(error)
-            else:
-                step = steps.send(result)
-    except StopIteration as stop:
-        response: Response = stop.value
-        return response
+def _carry_out(client: AsyncClient, cache: Cache, steps: Steps, stream: bool) -> Awaitable[Response]:
+    async def perform(step: Step) -> Any:
+        kind, subject, argument = step
+        if kind == "upstream":
+            return await client._send_upstream(subject, stream, argument)
+        if kind == "store":
+            return await cache.call_store_async(subject, argument)
+        if kind == "wait":
+            return await _wait(subject, argument)
+        if kind == "close":
+            return await subject.aclose()
+        return _begin(client, cache, subject, argument)
+
+    return carry_out_async(steps, perform)
 
 
 async def _wait(flight: Flight, seconds: float | None) -> Any:
