@@ -10,6 +10,7 @@ import random
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
@@ -249,22 +250,18 @@ def test_a_submit_of_the_users_own_is_called(runner: asyncio.Runner, monkeypatch
             assert await loop.run_in_executor(noting, abs, -2) == 2
             assert noting.seen == 1
             asked: list[Any] = []
-            submit = patched.submit
 
-            def note(*args: Any) -> Any:
-                asked.append(args)
-                return submit(*args)
+            def noting(submit: Callable[..., Any]) -> Callable[..., Any]:
+                def note(*args: Any) -> Any:
+                    asked.append(args)
+                    return submit(*args)
 
-            monkeypatch.setattr(patched, "submit", note)
+                return note
+
+            monkeypatch.setattr(patched, "submit", noting(patched.submit))
             assert await loop.run_in_executor(patched, abs, -3) == 3
             assert len(asked) == 1
-            of_class = ThreadPoolExecutor.submit
-
-            def note_all(*args: Any) -> Any:
-                asked.append(args)
-                return of_class(*args)
-
-            monkeypatch.setattr(ThreadPoolExecutor, "submit", note_all)
+            monkeypatch.setattr(ThreadPoolExecutor, "submit", noting(ThreadPoolExecutor.submit))
             assert await loop.run_in_executor(plain, abs, -4) == 4
             assert len(asked) == 2
 
