@@ -116,8 +116,8 @@ class Source:
 class Admit(Protocol):
     """Whoever says when a row may be fetched."""
 
-    async def admit(self, row: Row) -> None:
-        """Return then; one of `ERRORS` if it may not be."""
+    async def admit(self, row: Row) -> dict[str, Any]:
+        """Return then, with the request's extensions; one of `ERRORS` if it may not be."""
 
 
 class Postponed:
@@ -130,23 +130,20 @@ class Postponed:
         """The row may be sent again in so many seconds."""
         self._due[row.index] = time.monotonic() + pause
 
-    async def admit(self, row: Row) -> None:
-        """Wait until then."""
-        if (due := self._due.get(row.index)) is not None:
-            await asyncio.sleep(due - time.monotonic())
-
-    def extensions(self, row: Row) -> dict[str, Any]:
-        """What the client has to know of the first try."""
-        return {"attempt": 2} if row.index in self._due else {}
+    async def admit(self, row: Row) -> dict[str, Any]:
+        """Wait until then; the client has to know of the first try."""
+        if (due := self._due.get(row.index)) is None:
+            return {}
+        await asyncio.sleep(due - time.monotonic())
+        return {"attempt": 2}
 
 
 async def fetch_row(client: http.AsyncClient, row: Row, admission: Admit) -> FetchResult:
     """Fetch one row, once it is admitted."""
     begin = time.monotonic()
     try:
-        await admission.admit(row)
+        extensions = await admission.admit(row)
         begin = time.monotonic()
-        extensions = admission.extensions(row) if isinstance(admission, Postponed) else None
         response = await client.request(
             row.method, row.url, headers=row.headers, content=row.body, extensions=extensions
         )

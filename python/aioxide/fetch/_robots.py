@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 from urllib.robotparser import RobotFileParser
 
 from aioxide import http
@@ -121,8 +122,11 @@ class Admission:
         """Whether every request may begin at once."""
         return self._user_agent is None and self._pace is None
 
-    async def admit(self, row: Row) -> None:
-        """Return when the row may be fetched. RobotsDisallowedError if it may not, http.InvalidURL for such a one."""
+    async def admit(self, row: Row) -> dict[str, Any]:
+        """Return when the row may be fetched, with its request's extensions, which are none.
+
+        RobotsDisallowedError if it may not, http.InvalidURL for such a one.
+        """
         url = row.url
         if self._user_agent is not None and not is_loopback(url):
             origin = _origin(url)
@@ -132,6 +136,7 @@ class Admission:
             await asyncio.sleep(rules.pause(url))
         if self._pace is not None:
             await asyncio.sleep(self._pace.pause())
+        return {}
 
     async def _read(self, origin: str, user_agent: str) -> Rules:
         try:
