@@ -101,11 +101,14 @@ class _Kept:
     @asynccontextmanager
     async def in_use(self) -> AsyncIterator[None]:
         """Only one chunk at a time has it."""
-        if self._idle is not None:
-            self._idle.cancel()
         async with self._lock:
-            yield
-        self._idle = asyncio.create_task(self._close_when_idle())
+            # Not before: who has waited for the lock finds what the last one has begun.
+            if self._idle is not None:
+                self._idle.cancel()
+            try:
+                yield
+            finally:
+                self._idle = asyncio.create_task(self._close_when_idle())
 
     async def _close_when_idle(self) -> None:
         await asyncio.sleep(_IDLE_SECONDS_MAX)
